@@ -1,0 +1,1 @@
+//! How Consul spells it: JSON bodies, query parameters, headers, error texts, durations. Pure.

@@ -1,0 +1,1 @@
+//! The Rust client for applications and for the command line.

@@ -1,0 +1,27 @@
+//! What the registry *means*: names, the model, commands, the state they lead to, and every decision that can be
+//! made without touching the world. No IO, no clock, no randomness, no async, no lock: all of it is data in,
+//! data out, so each server that applies the same log holds the same state.
+//!
+//! Read the modules in this order.
+
+mod ids;
+mod time;
+
+mod model;
+
+mod command;
+
+mod authority;
+
+pub mod state;
+
+pub use authority::Authority;
+pub use command::{Command, Deregistration, Outcome, Refusal, Registration, Target};
+pub use ids::{
+    CheckId, Datacenter, Folded, Index, InstanceId, InvalidName, NAME_BYTES_MAX, NodeName, ServiceName,
+};
+pub use model::{
+    Check, CheckDefinition, Node, Pairs, ServiceAddress, ServiceInstance, Status, Stored, Weights,
+};
+pub use state::{State, Topic};
+pub use time::Timestamp;

@@ -1,0 +1,346 @@
+//! How registrations and deregistrations change the tables.
+//!
+//! A [`Change`] is one command at work: it edits the tables and notes which topics it touched. A registration is
+//! checked in full before the first edit, so a refused one leaves nothing behind. What is the same as before is
+//! left alone, indexes included.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use super::State;
+use super::tables::{Instance, NodeEntry, ServiceEntry};
+use super::topic::Topic;
+use crate::command::{Deregistration, Refusal, Registration, Target};
+use crate::ids::{CheckId, Folded, Index, InstanceId, NodeName};
+use crate::model::{Check, Node, ServiceInstance, Status, Stored};
+
+/// The check that tells whether a node is alive. Written by the leader from what the members of the datacenter
+/// say of each other.
+pub const LIVENESS_CHECK: &str = "serfHealth";
+
+pub(super) struct Change<'a> {
+    state: &'a mut State,
+    index: Index,
+    touched: BTreeSet<Topic>,
+}
+
+impl<'a> Change<'a> {
+    pub(super) fn new(state: &'a mut State, index: Index) -> Self {
+        Self { state, index, touched: BTreeSet::new() }
+    }
+
+    /// Writes the index into every touched topic.
+    pub(super) fn finish(self) -> Vec<Topic> {
+        let Self { state, index, touched } = self;
+        for topic in &touched {
+            state.set_topic_index(topic, index);
+        }
+        touched.into_iter().collect()
+    }
+
+    pub(super) fn register(&mut self, registration: &Registration) -> Result<(), Refusal> {
+        self.admit(registration)?;
+        let node = &registration.node;
+        let key = node.name.folded();
+        if !(registration.skip_node_update && self.state.nodes.contains_key(&key)) {
+            self.put_node(node);
+        }
+        if let Some(service) = &registration.service {
+            self.put_instance(&key, service);
+        }
+        for check in &registration.checks {
+            self.put_check(&key, check);
+        }
+        Ok(())
+    }
+
+    pub(super) fn deregister(&mut self, deregistration: &Deregistration) {
+        let key = deregistration.node.folded();
+        match &deregistration.target {
+            Target::Node => self.remove_node(&key),
+            Target::Instance(id) => self.remove_instance(&key, &id.folded()),
+            Target::Check(id) => self.remove_check(&key, &id.folded()),
+        }
+    }
+
+    /// Everything that can speak against a registration, before anything is changed.
+    fn admit(&self, registration: &Registration) -> Result<(), Refusal> {
+        self.admit_node(&registration.node)?;
+        let node = self.state.nodes.get(&registration.node.name.folded());
+        let new = registration.service.as_ref().map(|service| service.id.folded());
+        for instance in registration.checks.iter().filter_map(|check| check.service_id.as_ref()) {
+            let key = instance.folded();
+            if new.as_ref() != Some(&key) && !node.is_some_and(|node| node.instances.contains_key(&key)) {
+                let (node, instance) = (registration.node.name.clone(), instance.clone());
+                return Err(Refusal::MissingInstance { node, instance });
+            }
+        }
+        Ok(())
+    }
+
+    /// A name may move to a node with another id only when its holder has no id or is known to be dead.
+    fn admit_node(&self, node: &Node) -> Result<(), Refusal> {
+        let Some(holder) = self.state.nodes.get(&node.name.folded()) else { return Ok(()) };
+        let held = &holder.node.value;
+        if node.id.is_empty() || held.id.is_empty() || held.id == node.id || !is_alive(holder) {
+            return Ok(());
+        }
+        Err(Refusal::NodeNameTaken {
+            name: node.name.clone(),
+            holder: held.id.clone(),
+            holder_address: held.address.clone(),
+            id: node.id.clone(),
+        })
+    }
+
+    fn put_node(&mut self, node: &Node) {
+        let key = node.name.folded();
+        let mut node = node.clone();
+        if let Some(old) = self.state.nodes.get(&key)
+            && node.id.is_empty()
+        {
+            node.id = old.node.value.id.clone();
+        }
+        self.move_id(&node, &key);
+        let old = self.state.nodes.get(&key);
+        if old.is_some_and(|old| old.node.value == node) {
+            return;
+        }
+        let created = old.map_or(self.index, |old| old.node.created);
+        let stored = Stored { value: node, created, modified: self.index };
+        let entry = match old {
+            Some(old) => NodeEntry { node: stored, ..(**old).clone() },
+            None => NodeEntry::new(stored),
+        };
+        self.touch_services_of(&entry);
+        if !entry.checks.is_empty() {
+            self.touched.insert(Topic::Checks);
+        }
+        self.touched.insert(Topic::Nodes);
+        self.touched.insert(Topic::Node(key.clone()));
+        self.state.nodes.insert(key, Arc::new(entry));
+    }
+
+    /// Keeps ids unique: a node that comes back under another name leaves the old one behind.
+    fn move_id(&mut self, node: &Node, key: &Folded) {
+        if let Some(old) = self.state.nodes.get(key) {
+            let old_id = Folded::new(&old.node.value.id);
+            if old.node.value.id != node.id {
+                self.state.node_ids.remove(&old_id);
+            }
+        }
+        if node.id.is_empty() {
+            return;
+        }
+        if let Some(other) = self.state.node_ids.insert(Folded::new(&node.id), key.clone())
+            && other != *key
+        {
+            self.remove_node(&other);
+            self.state.node_ids.insert(Folded::new(&node.id), key.clone());
+        }
+    }
+
+    fn put_instance(&mut self, node_key: &Folded, service: &ServiceInstance) {
+        let Some(node) = self.state.nodes.get(node_key) else { return };
+        let id = service.id.folded();
+        let old = node.instances.get(&id).cloned();
+        if old.as_ref().is_some_and(|old| old.service.value == *service) {
+            return;
+        }
+        if let Some(old) = &old {
+            self.note_relabelled_checks(old, service);
+            if old.service.value.name.folded() != service.name.folded() {
+                self.leave_service(node_key, old);
+            }
+        }
+        let created = old.as_ref().map_or(self.index, |old| old.service.created);
+        let stored = Stored { value: service.clone(), created, modified: self.index };
+        let checks = old.map(|old| old.checks.clone()).unwrap_or_default();
+        self.touched.insert(Topic::Node(node_key.clone()));
+        self.store_instance(node_key, Instance { service: stored, checks });
+    }
+
+    /// Checks show the name and tags of their instance, so they change with them.
+    fn note_relabelled_checks(&mut self, old: &Instance, new: &ServiceInstance) {
+        let was = &old.service.value;
+        if !old.checks.is_empty() && (was.name != new.name || was.tags != new.tags) {
+            self.touched.insert(Topic::Checks);
+        }
+    }
+
+    fn put_check(&mut self, node_key: &Folded, check: &Check) {
+        let Some(node) = self.state.nodes.get(node_key) else { return };
+        let id = check.id.folded();
+        let old = node.checks.get(&id).cloned();
+        if old.as_ref().is_some_and(|old| old.value == *check) {
+            return;
+        }
+        if let Some(old) = &old
+            && old.value.service_id.as_ref().map(InstanceId::folded)
+                != check.service_id.as_ref().map(InstanceId::folded)
+        {
+            self.detach_check(node_key, old);
+        }
+        let created = old.map_or(self.index, |old| old.created);
+        let stored = Arc::new(Stored { value: check.clone(), created, modified: self.index });
+        self.edit_node(node_key, |node| {
+            node.checks.insert(id.clone(), stored.clone());
+            if check.service_id.is_none() {
+                node.own_checks.insert(id, stored.clone());
+            }
+        });
+        self.touched.insert(Topic::Checks);
+        self.touched.insert(Topic::Node(node_key.clone()));
+        match &check.service_id {
+            Some(instance) => self.edit_instance(node_key, &instance.folded(), |old| old.with_check(stored)),
+            None => self.touch_all_services_on(node_key),
+        }
+    }
+
+    /// Takes a check away from whatever it belongs to; the node's list of all checks is left to the caller.
+    fn detach_check(&mut self, node_key: &Folded, check: &Stored<Check>) {
+        let id = check.value.id.folded();
+        match &check.value.service_id {
+            Some(instance) => {
+                self.edit_instance(node_key, &instance.folded(), |old| old.without_check(&id));
+            }
+            None => {
+                self.edit_node(node_key, |node| {
+                    node.own_checks.remove(&id);
+                });
+                self.touch_all_services_on(node_key);
+            }
+        }
+    }
+
+    fn remove_check(&mut self, node_key: &Folded, id: &Folded) {
+        let Some(check) = self.state.nodes.get(node_key).and_then(|node| node.checks.get(id)).cloned() else {
+            return;
+        };
+        self.detach_check(node_key, &check);
+        self.edit_node(node_key, |node| {
+            node.checks.remove(id);
+        });
+        self.touched.insert(Topic::Checks);
+        self.touched.insert(Topic::Node(node_key.clone()));
+    }
+
+    fn remove_instance(&mut self, node_key: &Folded, id: &Folded) {
+        let Some(instance) = self.state.nodes.get(node_key).and_then(|node| node.instances.get(id)).cloned()
+        else {
+            return;
+        };
+        self.leave_service(node_key, &instance);
+        self.edit_node(node_key, |node| {
+            node.instances.remove(id);
+            for check in &instance.checks {
+                node.checks.remove(&check.value.id.folded());
+            }
+        });
+        if !instance.checks.is_empty() {
+            self.touched.insert(Topic::Checks);
+        }
+        self.touched.insert(Topic::Node(node_key.clone()));
+    }
+
+    fn remove_node(&mut self, node_key: &Folded) {
+        let Some(node) = self.state.nodes.remove(node_key) else { return };
+        for instance in node.instances.values() {
+            self.leave_service(node_key, instance);
+        }
+        self.state.node_ids.remove(&Folded::new(&node.node.value.id));
+        if !node.checks.is_empty() {
+            self.touched.insert(Topic::Checks);
+        }
+        self.touched.insert(Topic::Nodes);
+        self.touched.insert(Topic::Node(node_key.clone()));
+    }
+
+    /// Takes an instance out of its service, and the service out of the catalog with its last instance.
+    fn leave_service(&mut self, node_key: &Folded, instance: &Instance) {
+        let service_key = instance.service.value.name.folded();
+        let Some(service) = self.state.services.get_mut(&service_key) else { return };
+        let entry = Arc::make_mut(service);
+        if entry.remove(&(node_key.clone(), instance.service.value.id.folded())) {
+            self.touched.insert(Topic::Services);
+        }
+        if entry.instances.is_empty() {
+            self.state.services.remove(&service_key);
+        }
+        self.touched.insert(Topic::Service(service_key));
+    }
+
+    fn edit_node(&mut self, key: &Folded, edit: impl FnOnce(&mut NodeEntry)) {
+        if let Some(node) = self.state.nodes.get_mut(key) {
+            edit(Arc::make_mut(node));
+        }
+    }
+
+    fn edit_instance(&mut self, node_key: &Folded, id: &Folded, edit: impl FnOnce(&Instance) -> Instance) {
+        let Some(node) = self.state.nodes.get(node_key) else { return };
+        let Some(instance) = node.instances.get(id) else { return };
+        let edited = edit(instance);
+        self.store_instance(node_key, edited);
+    }
+
+    /// Writes an instance into both tables that hold it.
+    fn store_instance(&mut self, node_key: &Folded, instance: Instance) {
+        let id = instance.service.value.id.folded();
+        let service_key = instance.service.value.name.folded();
+        let instance = Arc::new(instance);
+        let service: &mut Arc<ServiceEntry> = self.state.services.entry(service_key.clone()).or_default();
+        if Arc::make_mut(service).put((node_key.clone(), id.clone()), instance.clone()) {
+            self.touched.insert(Topic::Services);
+        }
+        self.touched.insert(Topic::Service(service_key));
+        self.edit_node(node_key, |node| {
+            node.instances.insert(id, instance);
+        });
+    }
+
+    fn touch_all_services_on(&mut self, node_key: &Folded) {
+        if let Some(node) = self.state.nodes.get(node_key).cloned() {
+            self.touch_services_of(&node);
+        }
+    }
+
+    fn touch_services_of(&mut self, node: &NodeEntry) {
+        self.touched.extend(node.service_keys().into_iter().map(Topic::Service));
+    }
+}
+
+fn is_alive(node: &NodeEntry) -> bool {
+    let liveness = node.own_checks.get(Folded::new(LIVENESS_CHECK).as_str());
+    liveness.is_none_or(|check| check.value.status != Status::Critical)
+}
+
+impl State {
+    pub(super) fn set_topic_index(&mut self, topic: &Topic, index: Index) {
+        match topic {
+            Topic::Nodes => self.topics.nodes = index,
+            Topic::Services => self.topics.services = index,
+            Topic::Checks => self.topics.checks = index,
+            Topic::Node(key) => match self.nodes.get_mut(key) {
+                Some(node) => Arc::make_mut(node).index = index,
+                None => self.topics.gone_nodes.add(key.clone(), index),
+            },
+            Topic::Service(key) => match self.services.get_mut(key) {
+                Some(service) => Arc::make_mut(service).index = index,
+                None => self.topics.gone_services.add(key.clone(), index),
+            },
+        }
+    }
+}
+
+/// Who owns a name or an id, for diagnostics and duties.
+impl State {
+    /// Whether the node has this instance.
+    pub fn has_instance(&self, node: &NodeName, id: &InstanceId) -> bool {
+        self.nodes.get(&node.folded()).is_some_and(|node| node.instances.contains_key(&id.folded()))
+    }
+
+    /// Whether the node has this check.
+    pub fn has_check(&self, node: &NodeName, id: &CheckId) -> bool {
+        self.nodes.get(&node.folded()).is_some_and(|node| node.checks.contains_key(&id.folded()))
+    }
+}

@@ -1,0 +1,1 @@
+//! The DNS server: hickory in, core decides, hickory out.

@@ -1,0 +1,1 @@
+//! What this node runs: its registered services and checks, the probes, the sync with the catalog.

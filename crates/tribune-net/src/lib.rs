@@ -1,0 +1,1 @@
+//! How nodes speak: listeners with limits.

@@ -1,0 +1,1 @@
+//! How a datacenter agrees and remembers: openraft on redb; offers Replica.

@@ -1,0 +1,1 @@
+//! Between datacenters: the ?dc= layer.

@@ -1,0 +1,1 @@
+//! The program: configuration, assembly, listeners, leader duties, shutdown, command line.
