@@ -1,1 +1,5 @@
 //! The program: configuration, assembly, listeners, leader duties, shutdown, command line.
+//!
+//! Read the modules in this order.
+
+pub mod cli;
