@@ -4,11 +4,11 @@
 //! checked in full before the first edit, so a refused one leaves nothing behind. What is the same as before is
 //! left alone, indexes included.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::State;
-use super::tables::{Instance, NodeEntry, ServiceEntry};
+use super::tables::{Instance, Label, NodeEntry, ServiceEntry};
 use super::topic::Topic;
 use crate::command::{Deregistration, Refusal, Registration, Target};
 use crate::ids::{CheckId, Folded, Index, InstanceId, NodeName};
@@ -22,16 +22,24 @@ pub(super) struct Change<'a> {
     state: &'a mut State,
     index: Index,
     touched: BTreeSet<Topic>,
+    /// How the services touched looked in the list of services before the first touch.
+    labels: BTreeMap<Folded, Option<Label>>,
 }
 
 impl<'a> Change<'a> {
     pub(super) fn new(state: &'a mut State, index: Index) -> Self {
-        Self { state, index, touched: BTreeSet::new() }
+        Self { state, index, touched: BTreeSet::new(), labels: BTreeMap::new() }
     }
 
     /// Writes the index into every touched topic.
     pub(super) fn finish(self) -> Vec<Topic> {
-        let Self { state, index, touched } = self;
+        let Self { state, index, mut touched, labels } = self;
+        if labels.iter().any(|(key, before)| *before != state.service_label(key)) {
+            touched.insert(Topic::Services);
+        }
+        if !touched.is_empty() {
+            touched.insert(Topic::Catalog);
+        }
         for topic in &touched {
             state.set_topic_index(topic, index);
         }
@@ -48,7 +56,7 @@ impl<'a> Change<'a> {
         if let Some(service) = &registration.service {
             self.put_instance(&key, service);
         }
-        for check in &registration.checks {
+        for check in last_of_each(&registration.checks) {
             self.put_check(&key, check);
         }
         Ok(())
@@ -65,8 +73,10 @@ impl<'a> Change<'a> {
 
     /// Everything that can speak against a registration, before anything is changed.
     fn admit(&self, registration: &Registration) -> Result<(), Refusal> {
-        self.admit_node(&registration.node)?;
         let node = self.state.nodes.get(&registration.node.name.folded());
+        if !(registration.skip_node_update && node.is_some()) {
+            self.admit_node(&registration.node)?;
+        }
         let new = registration.service.as_ref().map(|service| service.id.folded());
         for instance in registration.checks.iter().filter_map(|check| check.service_id.as_ref()) {
             let key = instance.folded();
@@ -259,15 +269,20 @@ impl<'a> Change<'a> {
     /// Takes an instance out of its service, and the service out of the catalog with its last instance.
     fn leave_service(&mut self, node_key: &Folded, instance: &Instance) {
         let service_key = instance.service.value.name.folded();
+        self.remember_label(&service_key);
         let Some(service) = self.state.services.get_mut(&service_key) else { return };
         let entry = Arc::make_mut(service);
-        if entry.remove(&(node_key.clone(), instance.service.value.id.folded())) {
-            self.touched.insert(Topic::Services);
-        }
+        entry.remove(&(node_key.clone(), instance.service.value.id.folded()));
         if entry.instances.is_empty() {
             self.state.services.remove(&service_key);
         }
         self.touched.insert(Topic::Service(service_key));
+    }
+
+    fn remember_label(&mut self, service: &Folded) {
+        if !self.labels.contains_key(service) {
+            self.labels.insert(service.clone(), self.state.service_label(service));
+        }
     }
 
     fn edit_node(&mut self, key: &Folded, edit: impl FnOnce(&mut NodeEntry)) {
@@ -288,10 +303,9 @@ impl<'a> Change<'a> {
         let id = instance.service.value.id.folded();
         let service_key = instance.service.value.name.folded();
         let instance = Arc::new(instance);
+        self.remember_label(&service_key);
         let service: &mut Arc<ServiceEntry> = self.state.services.entry(service_key.clone()).or_default();
-        if Arc::make_mut(service).put((node_key.clone(), id.clone()), instance.clone()) {
-            self.touched.insert(Topic::Services);
-        }
+        Arc::make_mut(service).put((node_key.clone(), id.clone()), instance.clone());
         self.touched.insert(Topic::Service(service_key));
         self.edit_node(node_key, |node| {
             node.instances.insert(id, instance);
@@ -309,23 +323,42 @@ impl<'a> Change<'a> {
     }
 }
 
+/// Of several checks with one id only the last counts; going through the others would move indexes for nothing.
+fn last_of_each(checks: &[Check]) -> Vec<&Check> {
+    let mut seen = BTreeSet::new();
+    let mut last: Vec<&Check> = checks.iter().rev().filter(|check| seen.insert(check.id.folded())).collect();
+    last.reverse();
+    last
+}
+
 fn is_alive(node: &NodeEntry) -> bool {
     let liveness = node.own_checks.get(Folded::new(LIVENESS_CHECK).as_str());
     liveness.is_none_or(|check| check.value.status != Status::Critical)
 }
 
 impl State {
+    fn service_label(&self, key: &Folded) -> Option<Label> {
+        self.services.get(key).map(|service| service.label())
+    }
+
     pub(super) fn set_topic_index(&mut self, topic: &Topic, index: Index) {
         match topic {
+            Topic::Catalog => self.topics.catalog = index,
             Topic::Nodes => self.topics.nodes = index,
             Topic::Services => self.topics.services = index,
             Topic::Checks => self.topics.checks = index,
             Topic::Node(key) => match self.nodes.get_mut(key) {
-                Some(node) => Arc::make_mut(node).index = index,
+                Some(node) => {
+                    Arc::make_mut(node).index = index;
+                    self.topics.gone_nodes.forget(key);
+                }
                 None => self.topics.gone_nodes.add(key.clone(), index),
             },
             Topic::Service(key) => match self.services.get_mut(key) {
-                Some(service) => Arc::make_mut(service).index = index,
+                Some(service) => {
+                    Arc::make_mut(service).index = index;
+                    self.topics.gone_services.forget(key);
+                }
                 None => self.topics.gone_services.add(key.clone(), index),
             },
         }

@@ -65,6 +65,7 @@ impl State {
 
     fn topic_records(&self) -> impl Iterator<Item = Record> + '_ {
         let tables = [
+            (Topic::Catalog, self.topics.catalog),
             (Topic::Nodes, self.topics.nodes),
             (Topic::Services, self.topics.services),
             (Topic::Checks, self.topics.checks),

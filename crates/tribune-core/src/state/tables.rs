@@ -82,46 +82,53 @@ impl ServiceEntry {
         self.tag_counts.keys()
     }
 
-    /// Puts an instance; says whether the service's name or set of tags changed.
-    pub(super) fn put(&mut self, key: (Folded, Folded), instance: Arc<Instance>) -> bool {
-        let name = self.name().cloned();
+    /// What the list of services shows of this one.
+    pub(super) fn label(&self) -> Label {
+        Label { name: self.name().cloned(), tags: self.tag_counts.clone() }
+    }
+
+    pub(super) fn put(&mut self, key: (Folded, Folded), instance: Arc<Instance>) {
         let old = self.instances.insert(key, instance.clone());
         let before = old.as_ref().map(|old| &*old.service.value.tags);
-        let retagged = self.recount_tags(before.unwrap_or_default(), &instance.service.value.tags);
-        retagged || self.name() != name.as_ref()
+        self.recount_tags(before.unwrap_or_default(), &instance.service.value.tags);
     }
 
-    /// Takes an instance out; says whether the service's name or set of tags changed.
-    pub(super) fn remove(&mut self, key: &(Folded, Folded)) -> bool {
-        let name = self.name().cloned();
-        let Some(old) = self.instances.remove(key) else { return false };
-        let retagged = self.recount_tags(&old.service.value.tags, &[]);
-        retagged || self.name() != name.as_ref()
+    pub(super) fn remove(&mut self, key: &(Folded, Folded)) {
+        if let Some(old) = self.instances.remove(key) {
+            self.recount_tags(&old.service.value.tags, &[]);
+        }
     }
 
-    fn recount_tags(&mut self, before: &[SmolStr], after: &[SmolStr]) -> bool {
+    fn recount_tags(&mut self, before: &[SmolStr], after: &[SmolStr]) {
         if before == after {
-            return false;
+            return;
         }
         let before: BTreeSet<&SmolStr> = before.iter().collect();
         let after: BTreeSet<&SmolStr> = after.iter().collect();
-        let mut changed = false;
         for tag in after.difference(&before) {
-            let count = self.tag_counts.get(tag.as_str()).copied().unwrap_or(0);
-            self.tag_counts.insert((*tag).clone(), count + 1);
-            changed |= count == 0;
+            *self.tag_counts.entry((*tag).clone()).or_default() += 1;
         }
         for tag in before.difference(&after) {
-            match self.tag_counts.get(tag.as_str()).copied() {
-                Some(count) if count > 1 => {
-                    self.tag_counts.insert((*tag).clone(), count - 1);
-                }
+            match self.tag_counts.get_mut(tag.as_str()) {
+                Some(count) if *count > 1 => *count -= 1,
                 _ => {
                     self.tag_counts.remove(tag.as_str());
-                    changed = true;
                 }
             }
         }
-        changed
+    }
+}
+
+/// The name and tags of a service at some moment; two of them are equal when people see no difference.
+#[derive(Debug, Clone)]
+pub(super) struct Label {
+    name: Option<ServiceName>,
+    tags: Map<SmolStr, u32>,
+}
+
+impl PartialEq for Label {
+    fn eq(&self, other: &Self) -> bool {
+        let same_tags = || self.tags.ptr_eq(&other.tags) || self.tags.keys().eq(other.tags.keys());
+        self.name == other.name && same_tags()
     }
 }

@@ -16,11 +16,13 @@ const TOMBSTONES_MAX: usize = 65_536;
 /// A question whose answer can be waited for.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Topic {
+    /// Anything in the catalog at all.
+    Catalog,
     /// All node records.
     Nodes,
     /// The names of all services with their tags.
     Services,
-    /// All checks.
+    /// All checks, with the records of their nodes and the names and tags of their instances.
     Checks,
     /// One node: its record, instances and checks.
     Node(Folded),
@@ -30,6 +32,7 @@ pub enum Topic {
 
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct TopicIndexes {
+    pub(super) catalog: Index,
     pub(super) nodes: Index,
     pub(super) services: Index,
     pub(super) checks: Index,
@@ -52,6 +55,13 @@ impl Tombstones {
         }
     }
 
+    /// What is back has an index of its own again.
+    pub(super) fn forget(&mut self, key: &Folded) {
+        if self.gone.contains_key(key) {
+            self.gone.remove(key);
+        }
+    }
+
     fn fold_older_half(&mut self) {
         let mut indexes: Vec<Index> = self.gone.values().copied().collect();
         indexes.sort_unstable();
@@ -69,6 +79,7 @@ impl State {
     /// When the answer to `topic` last changed; zero when it never had one.
     pub fn index_of(&self, topic: &Topic) -> Index {
         match topic {
+            Topic::Catalog => self.topics.catalog,
             Topic::Nodes => self.topics.nodes,
             Topic::Services => self.topics.services,
             Topic::Checks => self.topics.checks,
@@ -80,5 +91,22 @@ impl State {
                 .get(key)
                 .map_or_else(|| self.topics.gone_services.index_of(key), |service| service.index),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn beyond_the_limit_the_oldest_fold_into_a_floor_that_never_lowers_an_index() {
+        let mut tombstones = Tombstones::default();
+        let count = TOMBSTONES_MAX as u64 + 1;
+        (1..=count).for_each(|at| tombstones.add(Folded::new(&at.to_string()), Index(at)));
+        assert!(tombstones.gone.len() <= TOMBSTONES_MAX / 2 + 1);
+        for at in [1, count / 2, count] {
+            assert!(tombstones.index_of(&Folded::new(&at.to_string())) >= Index(at));
+        }
+        assert_eq!(tombstones.index_of(&Folded::new(&count.to_string())), Index(count));
     }
 }

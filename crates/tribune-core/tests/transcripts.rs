@@ -1,0 +1,10 @@
+//! Runs the transcripts in `testdata`: each holds steps (`> words`) and, under each, what came of it. They are the
+//! readable specification of the core. `UPDATE=1 cargo test -p tribune-core` writes the results anew.
+
+mod catalog_script;
+mod transcript;
+
+#[test]
+fn catalog() {
+    transcript::run("catalog", catalog_script::Catalog::default);
+}
