@@ -1,0 +1,293 @@
+//! The accept loop: admission, limits on what a connection may do, and the graceful end.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::net::{IpAddr, SocketAddr};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Request, Response};
+use hyper::body::{Body, Incoming};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinSet;
+use tower::Service;
+use tracing::{debug, warn};
+
+use crate::admission::{Admission, Excess, Ticket};
+use crate::pulse::{Answering, InFlight, Lapse, Observed, Pulse};
+use crate::refusal;
+
+/// How long the loop rests when the system has no more file descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// After this much silence the kernel asks whether a client is still there.
+const TCP_KEEPALIVE: Duration = Duration::from_secs(60);
+/// How long a client may leave sent bytes unacknowledged, or its window closed, before it counts as gone.
+const TCP_UNACKNOWLEDGED_MAX: Duration = Duration::from_secs(120);
+/// Requests at a time on one HTTP/2 connection: room for a watch on each service of a large application.
+const HTTP2_STREAMS_MAX: u32 = 1024;
+
+/// What clients may do.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// Open connections in total.
+    pub connections_max: usize,
+    /// Open connections from one address; `None` for any number.
+    pub per_client_max: Option<usize>,
+    /// Whether the limit per client holds for this machine itself too.
+    pub loopback_limited: bool,
+    /// What a client beyond its share is told, with status 429.
+    pub excess_text: &'static str,
+    /// Within this time the whole header of a request must arrive.
+    pub header_timeout: Duration,
+    /// A connection on which nothing is asked for this long is closed.
+    pub idle_timeout: Duration,
+    /// Bytes in the header of one request; at least 8192. More is answered with 431.
+    pub header_bytes_max: usize,
+    /// Number of header fields of one request. More is answered with 431.
+    pub header_fields_max: usize,
+    /// How long requests in flight may go on after the stop.
+    pub stop_grace: Duration,
+}
+
+impl Limits {
+    /// Limits for a server that holds thousands of parked watchers, with Consul's share per client.
+    pub fn new(excess_text: &'static str) -> Self {
+        Self {
+            connections_max: 65_536,
+            per_client_max: Some(200),
+            loopback_limited: false,
+            excess_text,
+            header_timeout: Duration::from_secs(10),
+            idle_timeout: Duration::from_secs(15 * 60),
+            header_bytes_max: 64 * 1024,
+            header_fields_max: 100,
+            stop_grace: Duration::from_secs(5),
+        }
+    }
+}
+
+/// Takes connections from one bound socket and answers their requests.
+#[derive(Debug)]
+pub struct Acceptor {
+    listener: TcpListener,
+    limits: Limits,
+}
+
+impl Acceptor {
+    /// An acceptor on a socket that is listening already.
+    pub fn new(listener: TcpListener, limits: Limits) -> Self {
+        Self { listener, limits }
+    }
+
+    /// The address of the socket.
+    pub fn local_addr(&self) -> std::io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+
+    /// Serves until `stop` resolves; then accepts nothing more, lets requests in flight end within the grace
+    /// time, and returns when every connection is closed.
+    pub async fn serve<S, B>(self, service: S, stop: impl Future<Output = ()>)
+    where
+        S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
+        S::Future: Send + 'static,
+        B: Body<Data = Bytes> + Unpin + Send + 'static,
+        B::Error: std::error::Error + Send + Sync,
+    {
+        let (stopping, stopped) = watch::channel(false);
+        let limits = &self.limits;
+        let admission =
+            Admission::new(limits.connections_max, limits.per_client_max, limits.loopback_limited);
+        let server = Arc::new(Server { http: http_builder(limits), limits: limits.clone(), stopped });
+        let mut hall = Hall {
+            admission: Arc::new(admission),
+            refusals: Arc::new(Semaphore::new(refusal::REFUSALS_MAX)),
+            tasks: JoinSet::new(),
+        };
+        tokio::pin!(stop);
+        loop {
+            tokio::select! {
+                () = &mut stop => break,
+                Some(_) = hall.tasks.join_next(), if !hall.tasks.is_empty() => {}
+                accepted = self.listener.accept() => match accepted {
+                    Ok((stream, client)) => hall.receive(&server, stream, client.ip(), &service).await,
+                    Err(error) => pause_after(&error).await,
+                },
+            }
+        }
+        drop(self.listener);
+        stopping.send_replace(true);
+        let all_done = async { while hall.tasks.join_next().await.is_some() {} };
+        if tokio::time::timeout(self.limits.stop_grace, all_done).await.is_err() {
+            hall.tasks.shutdown().await;
+        }
+    }
+}
+
+/// Where connections arrive: some are served, some refused; all are waited for in the end.
+struct Hall {
+    admission: Arc<Admission>,
+    refusals: Arc<Semaphore>,
+    tasks: JoinSet<()>,
+}
+
+impl Hall {
+    async fn receive<S, B>(&mut self, server: &Arc<Server>, stream: TcpStream, client: IpAddr, service: &S)
+    where
+        S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
+        S::Future: Send + 'static,
+        B: Body<Data = Bytes> + Unpin + Send + 'static,
+        B::Error: std::error::Error + Send + Sync,
+    {
+        if let Err(error) = tune(&stream) {
+            debug!(%client, %error, "a connection could not be tuned");
+        }
+        match self.admission.admit(client) {
+            Ok(ticket) => {
+                let (server, service) = (Arc::clone(server), service.clone());
+                self.tasks.spawn(async move { server.connection(stream, client, service, ticket).await });
+            }
+            Err(excess) => self.refuse(stream, client, excess, server.limits.excess_text).await,
+        }
+    }
+
+    async fn refuse(&mut self, stream: TcpStream, client: IpAddr, excess: Excess, text: &'static str) {
+        metrics::counter!("tribune.http.connections_refused").increment(1);
+        warn!(%client, limit = ?excess, "refused a connection with 429; raise limits.http_max_conns_per_client or let the client reuse connections");
+        let Ok(turn) = Arc::clone(&self.refusals).acquire_owned().await else { return };
+        self.tasks.spawn(async move {
+            refusal::speak(stream, excess, text).await;
+            drop(turn);
+        });
+    }
+}
+
+/// What all connections of one acceptor share.
+struct Server {
+    http: auto::Builder<TokioExecutor>,
+    limits: Limits,
+    stopped: watch::Receiver<bool>,
+}
+
+impl Server {
+    async fn connection<T, S, B>(self: Arc<Self>, stream: T, client: IpAddr, service: S, _ticket: Ticket)
+    where
+        T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
+        S::Future: Send + 'static,
+        B: Body<Data = Bytes> + Unpin + Send + 'static,
+        B::Error: std::error::Error + Send + Sync,
+    {
+        let pulse = Pulse::new();
+        let io = TokioIo::new(Observed { stream, pulse: Arc::clone(&pulse) });
+        let service = Counted { inner: TowerToHyperService::new(service), pulse: Arc::clone(&pulse) };
+        let mut connection = std::pin::pin!(self.http.serve_connection(io, service));
+        let mut stopped = self.stopped.clone();
+        let mut stopping = false;
+        let mut lapse = std::pin::pin!(pulse.lapse(self.limits.header_timeout, self.limits.idle_timeout));
+        loop {
+            tokio::select! {
+                ended = connection.as_mut() => {
+                    if let Err(error) = ended {
+                        debug!(%client, %error, "a connection ended badly");
+                    }
+                    return;
+                }
+                lapse = &mut lapse => {
+                    if lapse == Lapse::SlowHeader {
+                        metrics::counter!("tribune.http.slow_headers").increment(1);
+                        debug!(%client, "closed a connection whose request header did not come in time");
+                    }
+                    return;
+                }
+                _ = stopped.wait_for(|stopped| *stopped), if !stopping => {
+                    stopping = true;
+                    connection.as_mut().graceful_shutdown();
+                }
+            }
+        }
+    }
+}
+
+fn http_builder(limits: &Limits) -> auto::Builder<TokioExecutor> {
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(None)
+        .title_case_headers(true)
+        .max_headers(limits.header_fields_max)
+        .max_buf_size(limits.header_bytes_max)
+        .half_close(false);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(HTTP2_STREAMS_MAX)
+        .max_header_list_size(u32::try_from(limits.header_bytes_max).unwrap_or(u32::MAX))
+        .keep_alive_interval(TCP_KEEPALIVE);
+    builder
+}
+
+fn tune(stream: &TcpStream) -> std::io::Result<()> {
+    stream.set_nodelay(true)?;
+    let socket = socket2::SockRef::from(stream);
+    socket.set_tcp_keepalive(&socket2::TcpKeepalive::new().with_time(TCP_KEEPALIVE))?;
+    #[cfg(target_os = "linux")]
+    socket.set_tcp_user_timeout(Some(TCP_UNACKNOWLEDGED_MAX))?;
+    Ok(())
+}
+
+/// Clients that went away before they were accepted are nothing to rest for; a lack of descriptors is.
+async fn pause_after(error: &std::io::Error) {
+    use std::io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
+    if !matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted) {
+        warn!(%error, "a connection could not be accepted; if descriptors ran out, raise the limit of open files");
+        tokio::time::sleep(ACCEPT_PAUSE).await;
+    }
+}
+
+/// The service of one connection, with its requests noted in the pulse.
+struct Counted<S> {
+    inner: TowerToHyperService<S>,
+    pulse: Arc<Pulse>,
+}
+
+impl<S, B> hyper::service::Service<Request<Incoming>> for Counted<S>
+where
+    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone,
+{
+    type Response = Response<Answering<B>>;
+    type Error = Infallible;
+    type Future = Counting<<TowerToHyperService<S> as hyper::service::Service<Request<Incoming>>>::Future>;
+
+    fn call(&self, request: Request<Incoming>) -> Self::Future {
+        let in_flight = self.pulse.request_came(request.version());
+        Counting { answer: Box::pin(self.inner.call(request)), in_flight: Some(in_flight) }
+    }
+}
+
+/// An answer in the making.
+struct Counting<F> {
+    answer: Pin<Box<F>>,
+    in_flight: Option<InFlight>,
+}
+
+impl<F, B> Future for Counting<F>
+where
+    F: Future<Output = Result<Response<B>, Infallible>>,
+{
+    type Output = Result<Response<Answering<B>>, Infallible>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let Poll::Ready(Ok(response)) = self.answer.as_mut().poll(cx) else { return Poll::Pending };
+        let Some(request) = self.in_flight.take() else { return Poll::Pending };
+        Poll::Ready(Ok(response.map(|body| Answering { body, _request: request })))
+    }
+}
