@@ -8,9 +8,21 @@
 pub mod duration;
 pub mod error;
 pub mod headers;
-pub mod json;
 pub mod params;
+
+pub mod decode;
+pub mod json;
+
+pub mod agent;
+pub mod catalog;
+pub mod health;
+pub mod status;
+
+pub mod render;
+
+pub mod convert;
 
 pub use duration::GoDuration;
 pub use error::ApiError;
+pub use json::Layout;
 pub use params::{Blocking, Consistency, Query, ReadOptions};
