@@ -42,7 +42,9 @@ mod client;
 
 mod watch;
 
+pub mod agent;
 pub mod catalog;
+pub mod health;
 pub mod status;
 
 pub use address::Address;

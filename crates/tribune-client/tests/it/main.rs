@@ -1,0 +1,9 @@
+//! The client against real servers on loopback: agents that are away, slow, broken or lying.
+
+#![allow(clippy::unwrap_used, reason = "a test harness fails by panicking")]
+
+mod answers;
+mod fallback;
+mod repetition;
+mod server;
+mod watches;
