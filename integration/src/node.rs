@@ -1,0 +1,289 @@
+//! A running server: the real program in a process of its own, with its own data folder and ports.
+
+use std::fs::{self, File};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use nix::sys::signal::Signal;
+use nix::unistd::Pid;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::http::{Answer, Request};
+use crate::wait::eventually;
+
+/// How long a server may take to lead and to know its own node, on a busy machine.
+const READY_LIMIT: Duration = Duration::from_secs(60);
+/// How long a server may take to end after it was asked to.
+const END_LIMIT: Duration = Duration::from_secs(30);
+
+/// Which program to start.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Program {
+    /// Ours, as built together with the tests; `TRIBUNE_PROGRAM` names another build of it.
+    Tribune,
+    /// A Consul at this path, to check that a scenario expects what is true.
+    Consul(PathBuf),
+}
+
+/// How to start a node.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The program.
+    pub program: Program,
+    /// Laid over the configuration that every test node has.
+    pub configuration: Value,
+    /// More arguments after `agent -server …`.
+    pub arguments: Vec<String>,
+}
+
+/// A node of one server datacenter `dc1`, named `scenario`.
+pub struct TestNode {
+    settings: Settings,
+    folder: TempDir,
+    child: Child,
+    http: SocketAddr,
+    dns: SocketAddr,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { program: Program::Tribune, configuration: json!({}), arguments: Vec::new() }
+    }
+}
+
+impl Program {
+    /// The file to execute.
+    pub fn path(&self) -> Result<PathBuf> {
+        match self {
+            Self::Consul(path) => Ok(path.clone()),
+            Self::Tribune => match std::env::var_os("TRIBUNE_PROGRAM") {
+                Some(path) => Ok(path.into()),
+                None => beside_the_tests(),
+            },
+        }
+    }
+}
+
+/// Tests run from `target/<profile>/deps`; the program that Cargo built for them lies one folder up.
+fn beside_the_tests() -> Result<PathBuf> {
+    let test = std::env::current_exe()?;
+    let folder = test.parent().and_then(Path::parent).context("the tests run outside a target folder")?;
+    let program = folder.join("tribune-under-test");
+    if !program.exists() {
+        bail!("{} is missing: run the tests with cargo, which builds it", program.display());
+    }
+    Ok(program)
+}
+
+impl TestNode {
+    /// Starts our program with the usual configuration and waits until it serves.
+    pub fn start() -> Result<Self> {
+        Self::start_with(Settings::default())
+    }
+
+    /// Starts a node and waits until it leads and knows itself.
+    pub fn start_with(settings: Settings) -> Result<Self> {
+        let mut node = Self::launch(settings)?;
+        node.wait_ready()?;
+        Ok(node)
+    }
+
+    /// Starts a node without waiting for it.
+    fn launch(settings: Settings) -> Result<Self> {
+        let folder = TempDir::with_prefix("tribune-test-")?;
+        write_configuration(&settings, folder.path())?;
+        let child = spawn(&settings, folder.path())?;
+        let nowhere = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        Ok(Self { settings, folder, child, http: nowhere, dns: nowhere })
+    }
+
+    /// Runs a node that is expected not to come up: its exit status and everything that it said.
+    pub fn start_refused(
+        settings: Settings,
+        prepare: impl FnOnce(&Path) -> Result<()>,
+    ) -> Result<(ExitStatus, String)> {
+        let folder = TempDir::with_prefix("tribune-test-")?;
+        write_configuration(&settings, folder.path())?;
+        prepare(&folder.path().join("data"))?;
+        let mut node = Self {
+            child: spawn(&settings, folder.path())?,
+            settings,
+            folder,
+            http: ([127, 0, 0, 1], 0).into(),
+            dns: ([127, 0, 0, 1], 0).into(),
+        };
+        let status = node.wait_end()?;
+        Ok((status, node.log()))
+    }
+
+    /// Address of the HTTP API.
+    pub fn http(&self) -> SocketAddr {
+        self.http
+    }
+
+    /// Address of the DNS server, UDP and TCP.
+    pub fn dns(&self) -> SocketAddr {
+        self.dns
+    }
+
+    /// Process id of the running program.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Where the node keeps what must last.
+    pub fn data_dir(&self) -> PathBuf {
+        self.folder.path().join("data")
+    }
+
+    /// A folder beside the data for whatever a test needs; it goes with the node.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Everything the program said since it was last started.
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
+    }
+
+    /// A GET on a connection of its own.
+    pub fn get(&self, target: &str) -> Result<Answer> {
+        Request::new("GET", target).send(self.http)
+    }
+
+    /// A PUT of JSON that must be answered 200.
+    pub fn put(&self, target: &str, body: &Value) -> Result<Answer> {
+        let body = if body.is_null() { String::new() } else { body.to_string() };
+        let answer = Request::new("PUT", target).body(body).send(self.http)?;
+        if answer.status != 200 {
+            bail!("PUT {target} was answered {}: {}", answer.status, answer.text());
+        }
+        Ok(answer)
+    }
+
+    /// Sends a signal to the program.
+    pub fn signal(&self, signal: Signal) -> Result<()> {
+        Ok(nix::sys::signal::kill(Pid::from_raw(self.child.id().cast_signed()), signal)?)
+    }
+
+    /// `kill -9`, and waits until the process is gone.
+    pub fn kill(&mut self) -> Result<()> {
+        self.child.kill()?;
+        self.child.wait()?;
+        Ok(())
+    }
+
+    /// Waits until the program has ended by itself.
+    pub fn wait_end(&mut self) -> Result<ExitStatus> {
+        let mut ended = None;
+        eventually("the program ends", END_LIMIT, || {
+            ended = self.child.try_wait()?;
+            Ok(ended.is_some())
+        })
+        .with_context(|| self.log_tail())?;
+        ended.context("the program has not ended")
+    }
+
+    /// Starts the program again on the same data, when it was killed or has ended.
+    pub fn restart(&mut self) -> Result<()> {
+        self.child = spawn(&self.settings, self.folder.path())?;
+        self.wait_ready()
+    }
+
+    fn wait_ready(&mut self) -> Result<()> {
+        eventually("the server is ready", READY_LIMIT, || {
+            if let Some(status) = self.child.try_wait()? {
+                bail!("the program ended ({status}):\n{}", self.log());
+            }
+            let log = self.log();
+            let (Some(http), Some(dns)) = (port_after(&log, "HTTP: "), port_after(&log, "DNS: ")) else {
+                return Ok(false);
+            };
+            self.http.set_port(http);
+            self.dns.set_port(dns);
+            let Ok(leader) = self.get("/v1/status/leader") else { return Ok(false) };
+            let Ok(checks) = self.get("/v1/health/node/scenario") else { return Ok(false) };
+            Ok(leader.status == 200 && leader.body.len() > 2 && checks.text().contains("serfHealth"))
+        })
+        .with_context(|| self.log_tail())
+    }
+
+    fn log_tail(&self) -> String {
+        let log = self.log();
+        let lines: Vec<_> = log.lines().collect();
+        format!("the end of its log:\n{}", lines[lines.len().saturating_sub(30)..].join("\n"))
+    }
+}
+
+impl Drop for TestNode {
+    fn drop(&mut self) {
+        // Both fail only when the process is gone already, which is what is wanted.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn spawn(settings: &Settings, folder: &Path) -> Result<Child> {
+    let program = settings.program.path()?;
+    let log = File::create(folder.join("log"))?;
+    let child = Command::new(&program)
+        .args(["agent", "-server", "-bootstrap-expect=1"])
+        .arg(format!("-data-dir={}", folder.join("data").display()))
+        .arg(format!("-config-file={}", folder.join("agent.json").display()))
+        .args(&settings.arguments)
+        .stdin(Stdio::null())
+        .stdout(log.try_clone()?)
+        .stderr(log)
+        .spawn();
+    child.with_context(|| format!("cannot start {}", program.display()))
+}
+
+fn write_configuration(settings: &Settings, folder: &Path) -> Result<()> {
+    let mut configuration = json!({
+        "datacenter": "dc1", "node_name": "scenario", "bind_addr": "127.0.0.1", "client_addr": "127.0.0.1",
+        "log_level": "INFO", "disable_update_check": true, "performance": {"raft_multiplier": 1},
+        "ports": ports(&settings.program)?,
+    });
+    lay_over(&mut configuration, &settings.configuration);
+    fs::write(folder.join("agent.json"), configuration.to_string())?;
+    Ok(())
+}
+
+/// Ours is asked to take any port and says which; Consul cannot do that and gets ports that were free just now.
+fn ports(program: &Program) -> Result<Value> {
+    if *program == Program::Tribune {
+        return Ok(
+            json!({"http": 0, "dns": 0, "server": 0, "serf_lan": 0, "serf_wan": -1, "https": -1, "grpc": -1}),
+        );
+    }
+    let held: Vec<_> =
+        (0..4).map(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0))).collect::<Result<_, _>>()?;
+    let free: Vec<_> =
+        held.iter().map(|one| one.local_addr().map(|at| at.port())).collect::<Result<_, _>>()?;
+    Ok(
+        json!({"http": free[0], "dns": free[1], "server": free[2], "serf_lan": free[3], "serf_wan": -1, "https": -1, "grpc": -1}),
+    )
+}
+
+/// Objects are merged, everything else is replaced.
+fn lay_over(under: &mut Value, over: &Value) {
+    match (under, over) {
+        (Value::Object(under), Value::Object(over)) => {
+            for (key, value) in over {
+                lay_over(under.entry(key).or_insert(Value::Null), value);
+            }
+        }
+        (under, over) => *under = over.clone(),
+    }
+}
+
+/// The port in the start banner, such as `HTTP: 8500` or `DNS: 8600`.
+fn port_after(log: &str, label: &str) -> Option<u16> {
+    let rest = log.split_once(label)?.1;
+    let digits: String = rest.chars().take_while(char::is_ascii_digit).collect();
+    digits.parse().ok().filter(|port| *port != 0)
+}
