@@ -20,6 +20,8 @@ pub mod status;
 
 pub mod render;
 
+pub mod fields;
+
 pub mod convert;
 
 pub use duration::GoDuration;

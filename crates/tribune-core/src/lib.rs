@@ -17,11 +17,14 @@ pub mod state;
 
 pub mod check;
 
+pub mod filter;
+
 pub mod reconcile;
 
 pub use authority::Authority;
 pub use check::{CheckKind, CheckMachine, CheckSpec, InvalidCheck};
 pub use command::{Command, Deregistration, Outcome, Refusal, Registration, Target};
+pub use filter::{Filter, FilterError};
 pub use ids::{
     CheckId, Datacenter, Folded, Index, InstanceId, InvalidName, NAME_BYTES_MAX, NodeName, ServiceName,
 };

@@ -2,9 +2,15 @@
 //! readable specification of the core. `UPDATE=1 cargo test -p tribune-core` writes the results anew.
 
 mod catalog_script;
+mod filter_script;
 mod transcript;
 
 #[test]
 fn catalog() {
     transcript::run("catalog", catalog_script::Catalog::default);
+}
+
+#[test]
+fn filter() {
+    transcript::run("filter", filter_script::Things::default);
 }
