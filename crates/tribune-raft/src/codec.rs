@@ -1,0 +1,206 @@
+//! How entries, votes and snapshot records are written: a version byte, a checksum, then MessagePack with named
+//! fields of our own types.
+//!
+//! Fields may be added in both directions: a field that is not known is skipped, one that is missing takes its
+//! default. A version byte or a kind of command that is not known is an error: skipping it would let servers
+//! diverge.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use openraft::EntryPayload;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use tribune_core::Command;
+
+use crate::types::{Entry, LogId, Membership, Proposal, ServerNode, StoredMembership, Vote, log_id};
+
+/// The form of everything written today.
+const VERSION: u8 = 1;
+
+/// Version byte and checksum.
+const HEADER_BYTES: usize = 5;
+
+/// Why bytes could not be read.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum CodecError {
+    #[error("the record is cut off after {0} bytes")]
+    Short(usize),
+    #[error("it has form {0}, this version knows form {VERSION}")]
+    Version(u8),
+    #[error("its checksum does not fit its content")]
+    Checksum,
+    #[error("it is whole, but not understood: {0}")]
+    Content(String),
+    #[error("it cannot be written: {0}")]
+    Encode(String),
+}
+
+impl CodecError {
+    /// Whether the bytes are as they were written, only by a version that knew more.
+    pub(crate) fn is_newer(&self) -> bool {
+        matches!(self, Self::Version(_) | Self::Content(_))
+    }
+}
+
+/// Puts a value into an envelope.
+pub(crate) fn encode<T: Serialize>(value: &T) -> Result<Vec<u8>, CodecError> {
+    let mut bytes = vec![0; HEADER_BYTES];
+    rmp_serde::encode::write_named(&mut bytes, value)
+        .map_err(|error| CodecError::Encode(error.to_string()))?;
+    bytes[0] = VERSION;
+    let checksum = checksum(&bytes);
+    bytes[1..HEADER_BYTES].copy_from_slice(&checksum.to_le_bytes());
+    Ok(bytes)
+}
+
+/// Takes a value out of its envelope.
+pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecError> {
+    let Some((header, content)) = bytes.split_first_chunk::<HEADER_BYTES>() else {
+        return Err(CodecError::Short(bytes.len()));
+    };
+    let [version, stored @ ..] = *header;
+    if u32::from_le_bytes(stored) != checksum(bytes) {
+        return Err(CodecError::Checksum);
+    }
+    if version != VERSION {
+        return Err(CodecError::Version(version));
+    }
+    rmp_serde::from_slice(content).map_err(|error| CodecError::Content(error.to_string()))
+}
+
+/// Covers the version byte and the content.
+fn checksum(bytes: &[u8]) -> u32 {
+    let mut hasher = crc32fast::Hasher::new();
+    hasher.update(&bytes[..1]);
+    hasher.update(&bytes[HEADER_BYTES..]);
+    hasher.finalize()
+}
+
+/// A log entry on the disk.
+#[derive(Debug, Serialize, Deserialize)]
+struct EntryRecord {
+    term: u64,
+    index: u64,
+    payload: PayloadRecord,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+enum PayloadRecord {
+    Blank,
+    Command(Arc<Command>),
+    Members(MembersRecord),
+}
+
+/// Who belongs to the datacenter's agreement.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct MembersRecord {
+    /// Sets of voters; two while the membership changes.
+    voters: Vec<BTreeSet<u64>>,
+    servers: BTreeMap<u64, ServerNode>,
+}
+
+impl From<&Membership> for MembersRecord {
+    fn from(membership: &Membership) -> Self {
+        Self {
+            voters: membership.get_joint_config().clone(),
+            servers: membership.nodes().map(|(id, server)| (*id, server.clone())).collect(),
+        }
+    }
+}
+
+impl TryFrom<MembersRecord> for Membership {
+    type Error = CodecError;
+
+    fn try_from(record: MembersRecord) -> Result<Self, CodecError> {
+        Membership::new(record.voters, record.servers).map_err(|error| CodecError::Content(error.to_string()))
+    }
+}
+
+/// Where in the log something stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct PositionRecord {
+    pub(crate) term: u64,
+    pub(crate) index: u64,
+}
+
+impl From<&LogId> for PositionRecord {
+    fn from(id: &LogId) -> Self {
+        Self { term: id.committed_leader_id().term, index: id.index }
+    }
+}
+
+impl From<PositionRecord> for LogId {
+    fn from(record: PositionRecord) -> Self {
+        log_id(record.term, record.index)
+    }
+}
+
+/// A membership and the entry that set it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct StoredMembersRecord {
+    position: Option<PositionRecord>,
+    members: MembersRecord,
+}
+
+impl From<&StoredMembership> for StoredMembersRecord {
+    fn from(stored: &StoredMembership) -> Self {
+        Self { position: stored.log_id().as_ref().map(Into::into), members: stored.membership().into() }
+    }
+}
+
+impl TryFrom<StoredMembersRecord> for StoredMembership {
+    type Error = CodecError;
+
+    fn try_from(record: StoredMembersRecord) -> Result<Self, CodecError> {
+        Ok(StoredMembership::new(record.position.map(Into::into), record.members.try_into()?))
+    }
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct VoteRecord {
+    term: u64,
+    server: u64,
+    committed: bool,
+}
+
+pub(crate) fn encode_entry(entry: &Entry) -> Result<Vec<u8>, CodecError> {
+    let payload = match &entry.payload {
+        EntryPayload::Blank => PayloadRecord::Blank,
+        EntryPayload::Normal(Proposal(command)) => PayloadRecord::Command(command.clone()),
+        EntryPayload::Membership(membership) => PayloadRecord::Members(membership.into()),
+    };
+    let PositionRecord { term, index } = (&entry.log_id).into();
+    encode(&EntryRecord { term, index, payload })
+}
+
+pub(crate) fn decode_entry(bytes: &[u8]) -> Result<Entry, CodecError> {
+    let record: EntryRecord = decode(bytes)?;
+    let payload = match record.payload {
+        PayloadRecord::Blank => EntryPayload::Blank,
+        PayloadRecord::Command(command) => EntryPayload::Normal(Proposal(command)),
+        PayloadRecord::Members(members) => EntryPayload::Membership(members.try_into()?),
+    };
+    Ok(Entry { log_id: log_id(record.term, record.index), payload })
+}
+
+pub(crate) fn encode_vote(vote: &Vote) -> Result<Vec<u8>, CodecError> {
+    let leader = vote.leader_id();
+    encode(&VoteRecord { term: leader.term, server: leader.voted_for, committed: vote.is_committed() })
+}
+
+pub(crate) fn decode_vote(bytes: &[u8]) -> Result<Vote, CodecError> {
+    let record: VoteRecord = decode(bytes)?;
+    Ok(match record.committed {
+        true => Vote::new_committed(record.term, record.server),
+        false => Vote::new(record.term, record.server),
+    })
+}
+
+pub(crate) fn encode_position(id: &LogId) -> Result<Vec<u8>, CodecError> {
+    encode(&PositionRecord::from(id))
+}
+
+pub(crate) fn decode_position(bytes: &[u8]) -> Result<LogId, CodecError> {
+    decode::<PositionRecord>(bytes).map(Into::into)
+}

@@ -1,0 +1,96 @@
+//! A replica with data, for tests.
+#![allow(dead_code, reason = "each test file uses its own part")]
+
+use std::time::Duration;
+
+use tribune_core::{
+    Authority, Check, CheckId, Command, Deregistration, InstanceId, Node, NodeName, Outcome, Registration,
+    ServiceInstance, ServiceName, Status, Target, Weights,
+};
+use tribune_raft::{Config, Replica, ServerInfo, Storage};
+
+pub(crate) const SERVER: &str = "5b9a9c9e-0000-4000-8000-000000000001";
+
+pub(crate) fn config(storage: &Storage) -> Config {
+    let name = NodeName::new("server-1").unwrap();
+    let server = ServerInfo { id: SERVER.into(), name, address: "127.0.0.1:8300".parse().unwrap() };
+    Config { bootstrap: true, ..Config::new(storage.clone(), server) }
+}
+
+pub(crate) async fn start(storage: &Storage) -> Replica {
+    Replica::start(config(storage)).await.unwrap()
+}
+
+pub(crate) async fn propose(replica: &Replica, command: Command) -> Outcome {
+    replica.propose(&Authority::unrestricted(), command).await.unwrap()
+}
+
+pub(crate) fn instance_id(service: &str) -> InstanceId {
+    InstanceId::new(format!("{service}-1")).unwrap()
+}
+
+fn node(number: u32) -> Node {
+    Node {
+        name: NodeName::new(format!("node-{number}")).unwrap(),
+        id: "".into(),
+        address: "10.0.0.1".into(),
+        tagged_addresses: Default::default(),
+        meta: Default::default(),
+    }
+}
+
+pub(crate) fn register(number: u32, service: &str) -> Command {
+    let instance = ServiceInstance {
+        id: instance_id(service),
+        name: ServiceName::new(service).unwrap(),
+        tags: ["primary".into(), "v1".into()].into(),
+        address: "10.0.0.2".into(),
+        tagged_addresses: Default::default(),
+        meta: Default::default(),
+        port: 8080,
+        socket_path: "".into(),
+        weights: Weights::default(),
+        enable_tag_override: false,
+        connect_native: false,
+    };
+    let service = Some(instance);
+    Command::Register(Box::new(Registration {
+        node: node(number),
+        skip_node_update: false,
+        service,
+        checks: vec![],
+    }))
+}
+
+pub(crate) fn check_of_nobody() -> Command {
+    let check = Check {
+        id: CheckId::new("alive").unwrap(),
+        name: "alive".into(),
+        status: Status::Passing,
+        notes: "".into(),
+        output: "".into(),
+        service_id: Some(instance_id("nobody")),
+        kind: "ttl".into(),
+        definition: None,
+        interval: "".into(),
+        timeout: "".into(),
+    };
+    Command::Register(Box::new(Registration {
+        node: node(1),
+        skip_node_update: false,
+        service: None,
+        checks: vec![check],
+    }))
+}
+
+pub(crate) fn deregister(number: u32) -> Command {
+    Command::Deregister(Deregistration { node: node(number).name, target: Target::Node })
+}
+
+pub(crate) async fn eventually(what: &str, condition: impl Fn() -> bool) {
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(20);
+    while !condition() {
+        assert!(tokio::time::Instant::now() < deadline, "{what} did not come");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
