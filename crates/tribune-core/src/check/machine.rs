@@ -94,7 +94,8 @@ impl CheckMachine {
     pub fn new(spec: &CheckSpec, kind: CheckKind, now: Timestamp, offset: Duration) -> Self {
         let schedule = match (kind, spec.definition.ttl) {
             (CheckKind::Ttl, Some(ttl)) => Schedule::Ttl(ttl),
-            _ if kind.probes() => {
+            // Another node's state has to be watched for; this node's is told.
+            _ if kind.probes() || spec.watches_other_node() => {
                 Schedule::Interval(spec.definition.interval.unwrap_or_default().max(INTERVAL_MIN))
             }
             _ => Schedule::Told,

@@ -231,6 +231,11 @@ impl CheckSpec {
         wanted.then_some(after.max(REMOVAL_MIN))
     }
 
+    /// Whether it is an alias of something on a node that is named, rather than on its own.
+    pub fn watches_other_node(&self) -> bool {
+        !self.definition.alias_node.is_empty()
+    }
+
     fn probe_kind(&self) -> Option<CheckKind> {
         let definition = &self.definition;
         let script = !definition.script_args.is_empty();

@@ -1,0 +1,280 @@
+//! The agent's list and the machines of its checks: every change to them is a method here, made under one short
+//! lock and without waiting for anything.
+//!
+//! What a change entails outside (publish, write, wake, tell) is collected and handed out by
+//! [`Registry::settle`].
+
+mod aliases;
+mod checks;
+mod timers;
+
+use std::cmp::Reverse;
+use std::collections::{BTreeSet, BinaryHeap, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::AbortHandle;
+use tribune_core::{CheckKind, CheckMachine, CheckSpec, Folded, ServiceInstance, Status, Timestamp};
+
+use crate::snapshot::{LocalCheck, LocalService, Origin, Snapshot};
+use crate::store::Op;
+
+pub(crate) use timers::Due;
+
+/// Something that the catalog has its own copy of.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum Key {
+    /// A service with its checks.
+    Service(Folded),
+    /// A check alone.
+    Check(Folded),
+}
+
+/// How outputs are treated.
+#[derive(Debug, Clone)]
+pub(crate) struct OutputRules {
+    pub(crate) held_back: Duration,
+    pub(crate) discarded: bool,
+}
+
+/// The list, changeable.
+pub(crate) struct Registry {
+    view: Snapshot,
+    outputs: OutputRules,
+    machines: HashMap<Folded, Machine>,
+    timers: BinaryHeap<Reverse<(Timestamp, u64, Folded)>>,
+    /// Aliases on this node by the service they follow; those of the node itself under the empty name.
+    aliases: HashMap<Folded, BTreeSet<Folded>>,
+    /// What the catalog has yet to be told.
+    dirty: BTreeSet<Key>,
+    /// New outputs that wait for their time.
+    held: BTreeSet<(Timestamp, Folded)>,
+    /// TTL checks whose renewal is worth writing down.
+    unsaved_states: BTreeSet<Folded>,
+    generations: u64,
+    pending: Pending,
+}
+
+struct Machine {
+    machine: CheckMachine,
+    /// Tells this life of the check from earlier ones under the same id.
+    generation: u64,
+    scheduled: Option<Timestamp>,
+    probe: Option<AbortHandle>,
+    output_due: Option<Timestamp>,
+    saved_until: Timestamp,
+}
+
+/// A check that changed its status.
+pub(crate) struct Transition {
+    pub(crate) check: Arc<LocalCheck>,
+    pub(crate) from: Status,
+}
+
+#[derive(Default)]
+struct Pending {
+    publish: bool,
+    services: bool,
+    timers: bool,
+    sync: bool,
+    transitions: Vec<Transition>,
+}
+
+/// What is to be done once a change is made.
+pub(crate) struct Settled {
+    pub(crate) snapshot: Option<Arc<Snapshot>>,
+    pub(crate) services: bool,
+    pub(crate) timers: bool,
+    pub(crate) sync: bool,
+    pub(crate) transitions: Vec<Transition>,
+}
+
+/// What putting something into the list came to.
+#[derive(Debug, Default)]
+pub(crate) struct Put {
+    pub(crate) changed: bool,
+    pub(crate) ops: Vec<Op>,
+}
+
+/// Which checks of a service that its new definition does not name go away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Others {
+    Keep,
+    /// All but the one that says it is in maintenance.
+    Remove,
+    /// Those that came from files.
+    RemoveFromFiles,
+}
+
+impl Registry {
+    pub(crate) fn new(outputs: OutputRules) -> Self {
+        Self {
+            view: Snapshot::default(),
+            outputs,
+            machines: HashMap::new(),
+            timers: BinaryHeap::new(),
+            aliases: HashMap::new(),
+            dirty: BTreeSet::new(),
+            held: BTreeSet::new(),
+            unsaved_states: BTreeSet::new(),
+            generations: 0,
+            pending: Pending::default(),
+        }
+    }
+
+    pub(crate) fn view(&self) -> &Snapshot {
+        &self.view
+    }
+
+    /// Hands out what the changes since the last call entail.
+    pub(crate) fn settle(&mut self) -> Settled {
+        let pending = std::mem::take(&mut self.pending);
+        Settled {
+            snapshot: pending.publish.then(|| Arc::new(self.view.clone())),
+            services: pending.services,
+            timers: pending.timers,
+            sync: pending.sync,
+            transitions: pending.transitions,
+        }
+    }
+
+    /// Puts a service with its checks. Checks that are there already keep their status.
+    pub(crate) fn put_service(
+        &mut self,
+        instance: &ServiceInstance,
+        checks: &[(CheckSpec, CheckKind)],
+        (origin, others): (Origin, Others),
+        now: Timestamp,
+    ) -> Put {
+        let key = instance.id.folded();
+        let mut put = Put::default();
+        let old = self.view.services.get(&key);
+        if !old.is_some_and(|old| old.registered == *instance && old.origin == origin) {
+            match origin {
+                Origin::Api => put.ops.push(Op::PutService(instance.clone())),
+                Origin::File if old.is_some_and(|old| old.origin == Origin::Api) => {
+                    put.ops.push(Op::RemoveService(key.clone()));
+                }
+                Origin::File => {}
+            }
+            let (registered, instance) = (instance.clone(), instance.clone());
+            self.view.services.insert(key.clone(), Arc::new(LocalService { registered, instance, origin }));
+            self.pending.services = true;
+            self.pending.publish = true;
+            put.changed = true;
+        }
+        self.remove_others(&key, checks, others, &mut put);
+        for (spec, kind) in checks {
+            let spec = CheckSpec { service_id: Some(instance.id.clone()), ..spec.clone() };
+            self.put_check(spec, *kind, origin, now, &mut put);
+        }
+        if put.changed {
+            self.refresh_aliases(Some(&key), now);
+        }
+        put
+    }
+
+    fn remove_others(
+        &mut self,
+        service: &Folded,
+        keep: &[(CheckSpec, CheckKind)],
+        others: Others,
+        put: &mut Put,
+    ) {
+        let keep: BTreeSet<Folded> = keep.iter().map(|(spec, _)| spec.id.folded()).collect();
+        let goes = |check: &LocalCheck| match others {
+            Others::Keep => false,
+            Others::Remove => check.kind != CheckKind::Maintenance,
+            Others::RemoveFromFiles => check.origin == Origin::File,
+        };
+        let owned = self.view.check_keys_of(service.clone()).filter(|key| !keep.contains(*key));
+        let gone: Vec<Folded> = owned
+            .filter(|key| self.view.checks.get(*key).is_some_and(|check| goes(check)))
+            .cloned()
+            .collect();
+        for key in gone {
+            self.drop_check(&key, &mut put.ops);
+            self.dirty.insert(Key::Check(key));
+            self.pending.sync = true;
+            put.changed = true;
+        }
+    }
+
+    /// Removes a service with its checks. `false` when there is none.
+    pub(crate) fn remove_service(&mut self, key: &Folded, ops: &mut Vec<Op>, now: Timestamp) -> bool {
+        let Some(service) = self.view.services.remove(key) else { return false };
+        if service.origin == Origin::Api {
+            ops.push(Op::RemoveService(key.clone()));
+        }
+        let owned: Vec<Folded> = self.view.check_keys_of(key.clone()).cloned().collect();
+        for check in owned {
+            self.drop_check(&check, ops);
+        }
+        self.refresh_aliases(Some(key), now);
+        self.pending.services = true;
+        self.pending.publish = true;
+        true
+    }
+
+    /// Takes over the tags that others gave a service which lets them.
+    pub(crate) fn adopt(&mut self, instance: ServiceInstance) {
+        let key = instance.id.folded();
+        let Some(old) = self.view.services.get(&key) else { return };
+        let expected = ServiceInstance { tags: old.instance.tags.clone(), ..instance.clone() };
+        if expected != old.instance || old.instance == instance {
+            return;
+        }
+        let adopted = LocalService { instance, ..(**old).clone() };
+        self.view.services.insert(key, Arc::new(adopted));
+        self.pending.services = true;
+        self.pending.publish = true;
+    }
+
+    /// Notes what the catalog has yet to be told.
+    pub(crate) fn mark(&mut self, keys: impl IntoIterator<Item = Key>) {
+        self.dirty.extend(keys);
+        self.pending.sync = true;
+    }
+
+    /// Notes the same without waking anybody: the next attempt comes in its own time.
+    pub(crate) fn mark_for_later(&mut self, keys: impl IntoIterator<Item = Key>) {
+        self.dirty.extend(keys);
+    }
+
+    /// Hands out what the catalog has yet to be told.
+    pub(crate) fn take_dirty(&mut self) -> BTreeSet<Key> {
+        std::mem::take(&mut self.dirty)
+    }
+
+    /// Whether a new output of the check waits for its time.
+    pub(crate) fn holds_output(&self, check: &Folded) -> bool {
+        self.machines.get(check).is_some_and(|machine| machine.output_due.is_some())
+    }
+
+    /// The catalog has these now, outputs included.
+    pub(crate) fn told(&mut self, checks: &[Folded]) {
+        for check in checks {
+            if let Some(machine) = self.machines.get_mut(check)
+                && let Some(due) = machine.output_due.take()
+            {
+                self.held.remove(&(due, check.clone()));
+            }
+        }
+    }
+
+    /// When the next output that was held back is to be told.
+    pub(crate) fn next_output_due(&self) -> Option<Timestamp> {
+        self.held.first().map(|(due, _)| *due)
+    }
+
+    /// Releases the outputs that were held back for long enough.
+    pub(crate) fn release_outputs(&mut self, now: Timestamp) {
+        while self.held.first().is_some_and(|(due, _)| *due <= now) {
+            let Some((_, key)) = self.held.pop_first() else { return };
+            if let Some(machine) = self.machines.get_mut(&key) {
+                machine.output_due = None;
+            }
+            self.dirty.insert(Key::Check(key));
+        }
+    }
+}
