@@ -21,6 +21,8 @@ pub mod filter;
 
 pub mod reconcile;
 
+pub mod dns;
+
 pub use authority::Authority;
 pub use check::{CheckKind, CheckMachine, CheckSpec, InvalidCheck};
 pub use command::{Command, Deregistration, Outcome, Refusal, Registration, Target};

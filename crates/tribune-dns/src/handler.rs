@@ -1,0 +1,293 @@
+//! From a packet to an answer. What we know is answered on the spot; what others know becomes an [`Errand`],
+//! which the caller runs beside its loop.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use tokio::sync::Semaphore;
+use tribune_core::dns::{
+    Answer, Code, Draft, Name, Plan, Prepared, Question, Subject, Transport, Zone, plan,
+};
+use tribune_core::{Authority, Datacenter, State};
+
+use crate::cache::{Cache, Key};
+use crate::config::{Config, LiveConfig};
+use crate::convert::{Query, Unreadable, unreadable_request};
+use crate::rate::{Limiter, Verdict};
+use crate::recurse;
+use crate::source::{RemoteError, RemoteLookup, Source};
+
+/// Most questions that wait for others at a time; further ones are answered SERVFAIL.
+const ERRANDS_MAX: usize = 1024;
+/// How long a client waits for an answer before it asks again; nothing is worth finding out later.
+const ERRAND_TIME: Duration = Duration::from_secs(5);
+
+/// Everything that answers questions, shared by all workers.
+pub(crate) struct Handler {
+    source: Arc<dyn Source>,
+    remote: Arc<dyn RemoteLookup>,
+    pub(crate) config: LiveConfig,
+    limiter: Limiter,
+    errands: Arc<Semaphore>,
+    /// Our own addresses, which are never asked.
+    own: Vec<SocketAddr>,
+}
+
+/// What a batch of questions is answered from.
+pub(crate) struct Moment {
+    pub(crate) config: Arc<Config>,
+    state: Arc<State>,
+    authority: Arc<Authority>,
+    /// Seconds since 1970.
+    now: u32,
+}
+
+/// What became of a packet.
+pub(crate) enum Next {
+    /// The answer has been written.
+    Reply,
+    /// It gets no answer.
+    Silence,
+    /// Others have to be asked first.
+    Errand(Errand),
+}
+
+/// A question that others have to be asked about.
+pub(crate) struct Errand {
+    packet: Vec<u8>,
+    peer: SocketAddr,
+    transport: Transport,
+    config: Arc<Config>,
+    authority: Arc<Authority>,
+    task: Task,
+}
+
+enum Task {
+    /// Pass the packet on as it is.
+    Relay,
+    /// Ask another datacenter.
+    Ask { question: Question, datacenter: Datacenter, subject: Subject, unknown: Draft },
+    /// Find the addresses of host names that are not ours.
+    Follow { draft: Draft, names: Vec<Name> },
+}
+
+impl Errand {
+    /// Who asked.
+    pub(crate) fn peer(&self) -> SocketAddr {
+        self.peer
+    }
+}
+
+impl Handler {
+    pub(crate) fn new(
+        source: Arc<dyn Source>,
+        remote: Arc<dyn RemoteLookup>,
+        config: LiveConfig,
+        own: Vec<SocketAddr>,
+    ) -> Self {
+        let errands = Arc::new(Semaphore::new(ERRANDS_MAX));
+        Self { source, remote, config, limiter: Limiter::default(), errands, own }
+    }
+
+    /// Settings, state and time as they are now.
+    pub(crate) fn moment(&self) -> Moment {
+        let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Moment {
+            config: self.config.load(),
+            state: self.source.state(),
+            authority: self.source.authority(),
+            now: since_1970.as_secs() as u32,
+        }
+    }
+
+    /// Answers one packet into `out`, which must be empty.
+    pub(crate) fn answer(
+        &self,
+        moment: &Moment,
+        cache: &mut Cache,
+        packet: &[u8],
+        from: (SocketAddr, Transport),
+        out: &mut Vec<u8>,
+    ) -> Next {
+        let (peer, transport) = from;
+        let verdict = match transport {
+            Transport::Udp => self.limiter.judge(&moment.config.rate_limit, peer.ip(), moment.now),
+            Transport::Tcp => Verdict::Send,
+        };
+        if verdict != Verdict::Send {
+            metrics::counter!("dns.rate_limited").increment(1);
+        }
+        if verdict == Verdict::Drop {
+            return Next::Silence;
+        }
+        let query = match Query::read(packet, peer, transport) {
+            Ok(query) => query,
+            Err(Unreadable::Ignore) => return Next::Silence,
+            Err(Unreadable::Error(code)) => {
+                let prepared = Prepared::of_code(code);
+                let request = unreadable_request(packet, transport);
+                prepared.render(request, &moment.config.zone, 0).write(moment.now, out);
+                return Next::Reply;
+            }
+        };
+        let reply = Reply { moment, query: &query, transport, client: peer.ip() };
+        if verdict == Verdict::Slip {
+            let prepared = Prepared::of_code(Code::NoError);
+            reply.rendered(&prepared).advise_tcp().write(moment.now, out);
+            return Next::Reply;
+        }
+        if query.edns.as_ref().is_some_and(|edns| edns.version != 0) {
+            return reply.code(Code::BadVers, out);
+        }
+        self.answer_query(&reply, cache, packet, peer, out)
+    }
+
+    fn answer_query(
+        &self,
+        reply: &Reply<'_>,
+        cache: &mut Cache,
+        packet: &[u8],
+        peer: SocketAddr,
+        out: &mut Vec<u8>,
+    ) -> Next {
+        let Reply { moment, query, transport, client } = *reply;
+        cache.keep_for(&moment.config);
+        let key = Key::new(query.name(), query.kind);
+        if let Some(prepared) = cache.get(&key, &moment.state) {
+            return reply.prepared(prepared, out);
+        }
+        let Some(question) = query.to_question() else { return reply.code(Code::FormErr, out) };
+        let recurses = moment.config.recurses_for(client);
+        let task = match plan(&question, moment.state.view(&moment.authority), &moment.config.zone) {
+            Plan::Answer(draft) => match self.follow_or_answer(draft, recurses) {
+                Ok(task) => task,
+                Err(draft) => {
+                    let prepared = Arc::new(Prepared::from(&draft));
+                    let next = reply.prepared(&prepared, out);
+                    // A question with a host name that others know is answered anew each time.
+                    if moment.config.recursors.is_empty() || draft.outside_names().is_empty() {
+                        cache.put(&key, prepared, draft.depends, &moment.state);
+                    }
+                    return next;
+                }
+            },
+            Plan::Ask { datacenter, subject, unknown } => {
+                Task::Ask { question, datacenter, subject, unknown }
+            }
+            Plan::Unmapped(_) | Plan::Elsewhere if recurses => Task::Relay,
+            Plan::Unmapped(draft) => return reply.prepared(&Prepared::from(&draft), out),
+            Plan::Elsewhere => {
+                metrics::counter!("dns.refused").increment(1);
+                return reply.code(Code::Refused, out);
+            }
+            Plan::NotImplemented => return reply.code(Code::NotImp, out),
+        };
+        let (config, authority) = (moment.config.clone(), moment.authority.clone());
+        Next::Errand(Errand { packet: packet.to_vec(), peer, transport, config, authority, task })
+    }
+
+    fn follow_or_answer(&self, draft: Draft, recurses: bool) -> Result<Task, Draft> {
+        let names = if recurses { draft.outside_names() } else { Vec::new() };
+        if names.is_empty() { Err(draft) } else { Ok(Task::Follow { draft, names }) }
+    }
+
+    /// Runs an errand to its answer; `None` when the packet cannot be answered after all.
+    pub(crate) async fn run(&self, errand: Errand) -> Option<Vec<u8>> {
+        let Ok(_permit) = self.errands.try_acquire() else {
+            metrics::counter!("dns.overloaded").increment(1);
+            return self.reply_to(&errand, &Prepared::of_code(Code::ServFail));
+        };
+        match tokio::time::timeout(ERRAND_TIME, self.fulfil(&errand)).await {
+            Ok(Outcome::Packet(packet)) => Some(packet),
+            Ok(Outcome::Draft(draft)) => self.reply_to(&errand, &Prepared::from(&draft)),
+            Ok(Outcome::Failed) | Err(_) => self.reply_to(&errand, &Prepared::of_code(Code::ServFail)),
+        }
+    }
+
+    async fn fulfil(&self, errand: &Errand) -> Outcome {
+        match &errand.task {
+            Task::Relay => {
+                metrics::counter!("dns.recursion").increment(1);
+                match recurse::relay(&errand.config, &self.own, &errand.packet, errand.transport).await {
+                    Some(packet) => Outcome::Packet(packet),
+                    None => {
+                        metrics::counter!("dns.recursion_failed").increment(1);
+                        Outcome::Failed
+                    }
+                }
+            }
+            Task::Ask { question, datacenter, subject, unknown } => {
+                match self.remote.fetch(datacenter, subject).await {
+                    Ok(state) => answer_elsewhere(errand, question, datacenter, &state),
+                    Err(RemoteError::Unknown) => Outcome::Draft(unknown.clone()),
+                    Err(RemoteError::Unreachable) => Outcome::Failed,
+                }
+            }
+            Task::Follow { draft, names } => {
+                let mut draft = draft.clone();
+                for name in names {
+                    let found = recurse::resolve(&errand.config, &self.own, name).await;
+                    draft.supply(name, &found);
+                }
+                Outcome::Draft(draft)
+            }
+        }
+    }
+
+    fn reply_to(&self, errand: &Errand, prepared: &Prepared) -> Option<Vec<u8>> {
+        let query = Query::read(&errand.packet, errand.peer, errand.transport).ok()?;
+        let moment =
+            Moment { config: errand.config.clone(), authority: errand.authority.clone(), ..self.moment() };
+        let (transport, client) = (errand.transport, errand.peer.ip());
+        let mut out = Vec::with_capacity(512);
+        Reply { moment: &moment, query: &query, transport, client }.prepared(prepared, &mut out);
+        Some(out)
+    }
+}
+
+/// What came of an errand.
+enum Outcome {
+    Packet(Vec<u8>),
+    Draft(Draft),
+    Failed,
+}
+
+/// Plans again with what another datacenter sent, in a zone moved there.
+fn answer_elsewhere(errand: &Errand, question: &Question, datacenter: &Datacenter, state: &State) -> Outcome {
+    let zone = Zone { datacenter: datacenter.clone(), ..errand.config.zone.clone() };
+    match plan(question, state.view(&errand.authority), &zone) {
+        Plan::Answer(draft) => Outcome::Draft(draft),
+        Plan::Ask { .. } | Plan::Unmapped(_) | Plan::Elsewhere | Plan::NotImplemented => Outcome::Failed,
+    }
+}
+
+/// One question and what its answer is written with.
+#[derive(Clone, Copy)]
+struct Reply<'a> {
+    moment: &'a Moment,
+    query: &'a Query<'a>,
+    transport: Transport,
+    client: IpAddr,
+}
+
+impl Reply<'_> {
+    fn rendered<'p>(&'p self, prepared: &'p Prepared) -> Answer<'p> {
+        let config = &self.moment.config;
+        let request = self.query.request(self.transport, config.recurses_for(self.client));
+        prepared.render(request, &config.zone, rand::random())
+    }
+
+    fn prepared(&self, prepared: &Prepared, out: &mut Vec<u8>) -> Next {
+        let answer = self.rendered(prepared);
+        if answer.dropped() > 0 {
+            metrics::counter!("dns.truncated").increment(1);
+        }
+        answer.write(self.moment.now, out);
+        Next::Reply
+    }
+
+    fn code(&self, code: Code, out: &mut Vec<u8>) -> Next {
+        self.prepared(&Prepared::of_code(code), out)
+    }
+}
