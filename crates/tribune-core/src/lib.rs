@@ -21,6 +21,8 @@ pub mod filter;
 
 pub mod reconcile;
 
+pub mod membership;
+
 pub mod dns;
 
 pub use authority::Authority;

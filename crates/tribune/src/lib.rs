@@ -3,3 +3,10 @@
 //! Read the modules in this order.
 
 pub mod cli;
+pub mod config;
+pub mod settings;
+
+mod datadir;
+
+pub mod logging;
+pub mod telemetry;

@@ -1,0 +1,319 @@
+//! What a configuration amounts to: defaults chosen, addresses resolved, values checked against each other.
+//!
+//! The only thing that assembly and running parts look at; [`crate::config`] is not read after this.
+
+mod address;
+mod identity;
+mod network;
+mod reading;
+mod service;
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ipnet::IpNet;
+use tribune_core::Datacenter;
+
+use crate::config::{Config, Refused, Remark};
+use crate::logging::Logging;
+
+pub use identity::Identity;
+
+use reading::Reading;
+
+/// Everything a node needs to know to run.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Whether it was started to try things out (`-dev`).
+    pub is_dev: bool,
+    /// Who this node is.
+    pub identity: Identity,
+    /// The datacenter it is in.
+    pub datacenter: Datacenter,
+    /// The datacenter that leads the federation.
+    pub primary_datacenter: Datacenter,
+    /// Where everything durable is kept; `None` keeps it in memory.
+    pub data_dir: Option<PathBuf>,
+    /// Whether the start of a datacenter was asked for by `bootstrap` rather than by `bootstrap_expect`.
+    pub is_bootstrap: bool,
+    /// Where it is reached.
+    pub network: Network,
+    /// What a signal does.
+    pub leaving: Leaving,
+    /// How HTTP answers.
+    pub http: Http,
+    /// How DNS answers.
+    pub dns: Dns,
+    /// How checks are run and synchronised.
+    pub checks: Checks,
+    /// The log of commands.
+    pub raft: Raft,
+    /// Metrics.
+    pub telemetry: Telemetry,
+    /// The log for people.
+    pub logging: Logging,
+    /// File that holds the process id while the agent runs.
+    pub pid_file: Option<PathBuf>,
+    /// Services and checks that the files define.
+    pub definitions: tribune_local::Definitions,
+}
+
+/// Addresses and ports.
+#[derive(Debug, Clone)]
+pub struct Network {
+    /// Where traffic between nodes will be taken.
+    pub bind: IpAddr,
+    /// What others are told.
+    pub advertise: IpAddr,
+    /// What other datacenters are told.
+    pub advertise_wan: IpAddr,
+    /// Addresses by purpose, as the catalog shows them.
+    pub tagged_addresses: BTreeMap<String, String>,
+    /// Where HTTP is served; empty when it is off. Port 0 lets the system choose.
+    pub http: Vec<SocketAddr>,
+    /// Where DNS is served; empty when it is off. Port 0 lets the system choose.
+    pub dns: Vec<SocketAddr>,
+    /// Addresses for clients, for the banner.
+    pub client: Vec<IpAddr>,
+    /// Port between servers, as the catalog shows it.
+    pub server_port: u16,
+    /// Port of the gossip in the datacenter, as the members show it.
+    pub serf_lan_port: u16,
+    /// Port of the gossip between datacenters; `None` when it is off.
+    pub serf_wan_port: Option<u16>,
+}
+
+/// Whether a signal makes the node leave its datacenter.
+#[derive(Debug, Clone, Copy)]
+pub struct Leaving {
+    /// On SIGTERM.
+    pub on_terminate: bool,
+    /// On SIGINT.
+    pub on_interrupt: bool,
+}
+
+/// How HTTP answers.
+#[derive(Debug, Clone)]
+pub struct Http {
+    /// How long a blocking query waits when it does not say.
+    pub default_query_time: Duration,
+    /// How long a blocking query may wait.
+    pub max_query_time: Duration,
+    /// Path prefixes that are refused.
+    pub block_endpoints: Vec<String>,
+    /// Headers of every answer.
+    pub response_headers: BTreeMap<String, String>,
+    /// Networks from which agent endpoints may be written; empty means all.
+    pub allow_write_from: Vec<IpNet>,
+    /// Connections of one client address; `None` for no bound.
+    pub connections_per_client_max: Option<usize>,
+}
+
+/// How DNS answers.
+#[derive(Debug, Clone)]
+pub struct Dns {
+    /// The domain, in lower case, with its last dot.
+    pub domain: String,
+    /// A second domain in the same form.
+    pub alt_domain: Option<String>,
+    /// How long answers about nodes may be kept.
+    pub node_ttl: Duration,
+    /// How long answers about services may be kept: by name, by `prefix*`, or `*`.
+    pub service_ttl: BTreeMap<String, Duration>,
+    /// Whether cut answers are marked.
+    pub enable_truncate: bool,
+    /// Whether instances with warnings are left out.
+    pub only_passing: bool,
+    /// Most answers over UDP without EDNS.
+    pub udp_answer_limit: usize,
+    /// Most A or AAAA answers; `None` for no limit.
+    pub a_record_limit: Option<usize>,
+    /// Whether the metadata of nodes is added as TXT records.
+    pub node_meta_txt: bool,
+    /// Whether names are written out in full each time.
+    pub disable_compression: bool,
+    /// Numbers of the start-of-authority record.
+    pub soa: Soa,
+    /// Servers asked for other names.
+    pub recursors: Vec<SocketAddr>,
+    /// How long one of them is waited for.
+    pub recursor_timeout: Duration,
+    /// Whether they are asked in random order.
+    pub recursors_at_random: bool,
+}
+
+/// Numbers of the start-of-authority record, in seconds.
+#[derive(Debug, Clone, Copy)]
+pub struct Soa {
+    /// When a secondary gives up.
+    pub expire: u32,
+    /// How long "no such name" may be kept.
+    pub min_ttl: u32,
+    /// When a secondary looks again.
+    pub refresh: u32,
+    /// When it looks again after a failure.
+    pub retry: u32,
+}
+
+/// How checks are run and synchronised.
+#[derive(Debug, Clone, Copy)]
+pub struct Checks {
+    /// Who may define checks that run programs.
+    pub scripts: tribune_local::ScriptPolicy,
+    /// How long a change of output alone may wait.
+    pub update_interval: Duration,
+    /// How many bytes of output are kept.
+    pub output_bytes_max: usize,
+    /// Whether output is thrown away.
+    pub discard_output: bool,
+    /// Time between full comparisons with the catalog.
+    pub ae_interval: Duration,
+}
+
+/// The log of commands.
+#[derive(Debug, Clone, Copy)]
+pub struct Raft {
+    /// Entries after which a snapshot is due.
+    pub snapshot_threshold: u64,
+    /// Entries kept behind a snapshot.
+    pub trailing_logs: u64,
+}
+
+/// Metrics.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Telemetry {
+    /// First word of every name.
+    pub prefix: String,
+    /// The host's name in gauges, unless it is left out.
+    pub host_name: Option<String>,
+    /// How long Prometheus is shown a metric that is no longer written; `None` refuses Prometheus.
+    pub prometheus_retention: Option<Duration>,
+    /// Prefixes of names, and whether they are shown.
+    pub filter: Vec<(String, bool)>,
+    /// Whether names that no prefix fits are shown.
+    pub filter_default: bool,
+}
+
+impl Settings {
+    /// Decides everything that the configuration leaves open. The remarks are warnings.
+    pub fn resolve(config: &Config) -> Result<(Self, Vec<Remark>), Refused> {
+        let mut reading = Reading::new(config);
+        let identity = reading.identity();
+        let datacenter = reading.datacenter("datacenter", config.datacenter.as_deref().unwrap_or("dc1"));
+        let primary = config.primary_datacenter.as_deref();
+        let primary_datacenter = match primary {
+            Some(name) => reading.datacenter("primary_datacenter", name),
+            None => datacenter.clone(),
+        };
+        reading.role();
+        let settings = Self {
+            is_dev: config.is_dev,
+            data_dir: reading.data_dir(),
+            is_bootstrap: config.bootstrap.unwrap_or(config.is_dev),
+            network: reading.network(),
+            leaving: Leaving {
+                on_terminate: config.leave_on_terminate.unwrap_or(false),
+                on_interrupt: !config.skip_leave_on_interrupt.unwrap_or(true),
+            },
+            http: reading.http(),
+            dns: reading.dns(),
+            checks: reading.checks(),
+            raft: Raft {
+                snapshot_threshold: config.raft_snapshot_threshold.unwrap_or(16_384),
+                trailing_logs: config.raft_trailing_logs.unwrap_or(10_240),
+            },
+            telemetry: reading.telemetry(&identity),
+            logging: reading.logging(),
+            pid_file: config.pid_file.as_ref().map(PathBuf::from),
+            definitions: reading.definitions(),
+            identity,
+            datacenter,
+            primary_datacenter,
+        };
+        reading.finish(settings)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Source, Sources};
+
+    fn resolve(text: &str, is_dev: bool) -> Result<(Settings, Vec<Remark>), Refused> {
+        let files = vec![Source::Fragment(text.to_owned())];
+        let (config, _) = Sources { files, is_dev, ..Sources::default() }.read().unwrap();
+        Settings::resolve(&config)
+    }
+
+    fn refuse(text: &str, expected: &str) {
+        let refused = resolve(text, true).unwrap_err().to_string();
+        assert!(refused.contains(expected), "{text}: {refused}");
+    }
+
+    #[test]
+    fn dev_needs_nothing() {
+        let (settings, warnings) = resolve("node_name = \"one\"", true).unwrap();
+        assert_eq!(warnings, []);
+        assert_eq!(settings.data_dir, None);
+        assert_eq!(settings.network.http, ["127.0.0.1:8500".parse().unwrap()]);
+        assert_eq!(settings.network.dns, ["127.0.0.1:8600".parse().unwrap()]);
+        assert_eq!(settings.network.tagged_addresses["lan_ipv4"], "127.0.0.1");
+        assert_eq!(settings.dns.domain, "consul.");
+        assert_eq!(settings.logging.level.0, tracing::Level::DEBUG);
+    }
+
+    #[test]
+    fn one_server_needs_a_data_dir_and_no_others() {
+        let server = "server = true bootstrap_expect = 1 data_dir = \"/x\" bind_addr = \"10.1.2.3\"";
+        let (settings, _) = resolve(server, false).unwrap();
+        assert_eq!(settings.network.advertise.to_string(), "10.1.2.3");
+        assert_eq!(settings.network.client, ["127.0.0.1".parse::<IpAddr>().unwrap()]);
+        let why = |text| resolve(text, false).unwrap_err().to_string();
+        assert!(why("server = true bootstrap_expect = 1").contains("data_dir must name the folder"));
+        assert!(why("data_dir = \"/x\"").contains("server must be true: this version runs one server"));
+        assert!(why("server = true data_dir = \"/x\"").contains("bootstrap_expect must be 1"));
+        let three = why("server = true data_dir = \"/x\"\nbootstrap_expect = 3");
+        assert!(three.contains("-hcl:2:1: bootstrap_expect must be 1, not 3"), "{three}");
+    }
+
+    #[test]
+    fn ports_can_be_off_chosen_and_several() {
+        let (settings, _) =
+            resolve("ports { http = 0 dns = -1 } client_addr = \"127.0.0.1 ::1\"", true).unwrap();
+        assert_eq!(settings.network.http, ["127.0.0.1:0".parse().unwrap(), "[::1]:0".parse().unwrap()]);
+        assert_eq!(settings.network.dns, []);
+    }
+
+    #[test]
+    fn what_will_not_do_is_refused_with_key_and_place() {
+        refuse(
+            "\ndatacenter = \"d c\"",
+            "-hcl:2:1: datacenter must be made of a-z, 0-9, _ and -, not \"d c\"",
+        );
+        refuse("ports { http = 8600 }", "ports.dns must differ from ports.http");
+        refuse("log_level = \"loud\"", "log_level is wrong: unknown log level \"loud\"");
+        refuse("client_addr = \"localhost\"", "client_addr \"localhost\" is not an IP address");
+        refuse("recursors = [\"dns.example\"]", "recursors must hold addresses");
+        refuse("node_id = \"7\"", "node_id must be a UUID");
+        refuse("node_meta { \"consul-x\" = \"1\" }", "reserved");
+        refuse("domain = \"a b\"", "domain must be a DNS domain");
+        refuse("http_config { allow_write_http_from = [\"x\"] }", "must hold networks");
+        refuse("telemetry { prefix_filter = [\"x\"] }", "must begin with + or -");
+        refuse("advertise_addr = \"0.0.0.0\"", "advertise_addr must be an address that others can reach");
+        refuse("service {\n port = 1 }", "-hcl:1:1: service \"without a name\": Missing service name");
+        refuse(
+            "\nservice { name = \"web\" check { ttl = \"1s\" interval = \"1s\" } }",
+            "-hcl:2:1: service \"web\": Invalid check: Interval and TTL cannot both be specified",
+        );
+    }
+
+    #[test]
+    fn odd_names_are_warned_about() {
+        let (_, warnings) = resolve("node_name = \"a_b\"", true).unwrap();
+        assert!(warnings[0].text.contains("will not be discoverable via DNS"));
+        let risky = "node_name = \"a\" enable_script_checks = true client_addr = \"0.0.0.0\"";
+        assert!(resolve(risky, true).unwrap().1[0].text.contains("run programs on this host"));
+    }
+}

@@ -1,0 +1,155 @@
+//! A configuration being made into settings: collects everything that is wrong, each with its place.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use tribune_core::Datacenter;
+
+use super::address::{self, HostAddress};
+use super::identity::Identity;
+use super::{Settings, Telemetry};
+use crate::config::tree::Place;
+use crate::config::{Config, Refused, Remark, Span};
+use crate::logging::{Form, LogFile, LogLevel, Logging};
+
+/// Longest time between two log files when nothing is said.
+const LOG_ROTATE_DEFAULT: Duration = Duration::from_secs(24 * 3600);
+
+pub(super) struct Reading<'a> {
+    pub(super) config: &'a Config,
+    pub(super) host: Vec<HostAddress>,
+    errors: Vec<Remark>,
+    warnings: Vec<Remark>,
+}
+
+impl<'a> Reading<'a> {
+    pub(super) fn new(config: &'a Config) -> Self {
+        Self { config, host: address::of_this_host(), errors: Vec::new(), warnings: Vec::new() }
+    }
+
+    pub(super) fn finish(self, settings: Settings) -> Result<(Settings, Vec<Remark>), Refused> {
+        if self.errors.is_empty() { Ok((settings, self.warnings)) } else { Err(Refused(self.errors)) }
+    }
+
+    /// Notes that the value of a key will not do; `why` follows the name of the key.
+    pub(super) fn refuse(&mut self, key: &str, why: &str) {
+        self.refuse_at(key, format!("{key} {why}"));
+    }
+
+    /// Notes that what was written at a path is wrong.
+    pub(super) fn refuse_at(&mut self, path: &str, text: String) {
+        let place = self.place(path);
+        self.errors.push(Remark { place, text });
+    }
+
+    pub(super) fn warn(&mut self, key: &str, why: &str) {
+        let place = self.place(key);
+        self.warnings.push(Remark { place, text: format!("{key} {why}") });
+    }
+
+    fn place(&self, path: &str) -> Place {
+        let nowhere = || Place { source: "configuration".into(), line: 0, column: 0 };
+        self.config.places.get(path).cloned().unwrap_or_else(nowhere)
+    }
+
+    pub(super) fn datacenter(&mut self, key: &str, name: &str) -> Datacenter {
+        let name = name.to_lowercase();
+        let is_plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_' || c == '-';
+        if name.is_empty() || !name.chars().all(is_plain) {
+            self.refuse(key, &format!("must be made of a-z, 0-9, _ and -, not {name:?}"));
+        }
+        Datacenter::new(name).unwrap_or_else(|error| {
+            self.refuse(key, &error.to_string());
+            fallback_datacenter()
+        })
+    }
+
+    /// Which part this node plays. One server per datacenter is what this version runs.
+    pub(super) fn role(&mut self) {
+        const NEXT: &str = "datacenters of several servers and client agents come with a later version";
+        let config = self.config;
+        if !config.is_dev && config.server != Some(true) {
+            let why = "must be true: this version runs one server per datacenter and no client agents; start with \
+                       -server -bootstrap-expect=1 and register services with it by HTTP";
+            self.refuse("server", &format!("{why} ({NEXT})"));
+        }
+        match config.bootstrap_expect.unwrap_or(0) {
+            0 | 1 => {}
+            several => {
+                let why =
+                    format!("must be 1, not {several}: this version runs one server per datacenter ({NEXT})");
+                self.refuse("bootstrap_expect", &why);
+            }
+        }
+        let starts = config.is_dev || config.bootstrap == Some(true) || config.bootstrap_expect == Some(1);
+        if !starts && config.server == Some(true) && config.bootstrap_expect.unwrap_or(0) == 0 {
+            let why =
+                "must be 1: this version runs one server per datacenter, which does not wait for others";
+            self.refuse("bootstrap_expect", why);
+        }
+    }
+
+    pub(super) fn data_dir(&mut self) -> Option<PathBuf> {
+        if self.config.is_dev {
+            return None;
+        }
+        let data_dir = self.config.data_dir.as_deref().filter(|path| !path.is_empty()).map(PathBuf::from);
+        if data_dir.is_none() {
+            self.refuse(
+                "data_dir",
+                "must name the folder where everything durable is kept (or start with -dev)",
+            );
+        }
+        data_dir
+    }
+
+    pub(super) fn logging(&mut self) -> Logging {
+        let config = self.config;
+        let default = if config.is_dev { "debug" } else { "info" };
+        let level = config.log_level.as_deref().unwrap_or(default);
+        let level = level.parse().unwrap_or_else(|error: crate::logging::UnknownLevel| {
+            self.refuse("log_level", &format!("is wrong: {error}"));
+            LogLevel(tracing::Level::INFO)
+        });
+        let form = if config.log_json == Some(true) { Form::Json } else { Form::Text };
+        let file = config.log_file.as_deref().filter(|path| !path.is_empty()).map(|path| LogFile {
+            path: if path.ends_with('/') { PathBuf::from(path).join("tribune.log") } else { path.into() },
+            duration: config.log_rotate_duration.map_or(LOG_ROTATE_DEFAULT, |span| span.0),
+            bytes: config.log_rotate_bytes.filter(|bytes| *bytes > 0),
+            files_max: match config.log_rotate_max_files.unwrap_or(0) {
+                0 => None,
+                kept => Some(usize::try_from(kept).unwrap_or(0)),
+            },
+        });
+        Logging { level, form, file }
+    }
+
+    pub(super) fn telemetry(&mut self, identity: &Identity) -> Telemetry {
+        let written = &self.config.telemetry;
+        let mut filter = Vec::new();
+        for rule in &written.prefix_filter {
+            match (rule.strip_prefix('+'), rule.strip_prefix('-')) {
+                (Some(prefix), _) => filter.push((prefix.to_owned(), true)),
+                (_, Some(prefix)) => filter.push((prefix.to_owned(), false)),
+                _ => self.refuse("telemetry.prefix_filter", &format!("must begin with + or -, not {rule:?}")),
+            }
+        }
+        let retention = written.prometheus_retention_time.map(|span| span.0);
+        Telemetry {
+            prefix: written.metrics_prefix.clone().unwrap_or_else(|| "consul".to_owned()),
+            host_name: (written.disable_hostname != Some(true)).then(|| identity.host_name.clone()),
+            prometheus_retention: retention.filter(|span| !span.is_zero()),
+            filter,
+            filter_default: written.filter_default.unwrap_or(true),
+        }
+    }
+}
+
+/// The written length of time, or the default in seconds.
+pub(super) fn span(written: Option<Span>, default_seconds: u64) -> Duration {
+    written.map_or(Duration::from_secs(default_seconds), |span| span.0)
+}
+
+fn fallback_datacenter() -> Datacenter {
+    Datacenter::new("dc1").unwrap_or_else(|_| unreachable!("dc1 is a valid name"))
+}

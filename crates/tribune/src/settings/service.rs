@@ -1,0 +1,170 @@
+//! How this node answers and checks: HTTP, DNS, checks and the definitions of the files.
+
+use std::net::{IpAddr, SocketAddr};
+
+use ipnet::IpNet;
+use tribune_api::agent::{CheckDefinition, Origin, ServiceDefinition};
+use tribune_api::convert::LocalService;
+use tribune_core::CheckSpec;
+use tribune_local::{Definitions, ScriptPolicy};
+
+use super::reading::{Reading, span};
+use super::{Checks, Dns, Http, Soa};
+use crate::config::DnsConfig;
+
+const DNS_PORT: u16 = 53;
+
+impl Reading<'_> {
+    pub(super) fn http(&mut self) -> Http {
+        let config = self.config;
+        let max_query_time = span(config.max_query_time, 600);
+        let default_query_time = span(config.default_query_time, 300);
+        if max_query_time.is_zero() {
+            self.refuse(
+                "max_query_time",
+                "must be more than nothing: blocking queries could not wait at all",
+            );
+        }
+        let connections = config.limits.http_max_conns_per_client.unwrap_or(200);
+        Http {
+            default_query_time: default_query_time.min(max_query_time),
+            max_query_time,
+            block_endpoints: config.http_config.block_endpoints.clone(),
+            response_headers: config.http_config.response_headers.clone(),
+            allow_write_from: self.networks(),
+            connections_per_client_max: Some(usize::try_from(connections).unwrap_or(usize::MAX))
+                .filter(|it| *it > 0),
+        }
+    }
+
+    fn networks(&mut self) -> Vec<IpNet> {
+        let mut networks = Vec::new();
+        for text in &self.config.http_config.allow_write_http_from {
+            let network = text.parse::<IpNet>().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
+            match network {
+                Ok(network) => networks.push(network),
+                Err(_) => {
+                    let why = format!("must hold networks such as \"10.0.0.0/8\", not {text:?}");
+                    self.refuse("http_config.allow_write_http_from", &why);
+                }
+            }
+        }
+        networks
+    }
+
+    pub(super) fn dns(&mut self) -> Dns {
+        let config = self.config;
+        let written = &config.dns_config;
+        let domain = self.domain("domain", config.domain.as_deref().unwrap_or("consul."));
+        let alt_domain = config.alt_domain.as_deref().filter(|it| !it.is_empty());
+        let alt_domain = alt_domain.map(|text| self.domain("alt_domain", text));
+        let strategy = written.recursor_strategy.as_deref().unwrap_or("sequential");
+        if !["sequential", "random"].contains(&strategy) {
+            let why = format!("must be \"sequential\" or \"random\", not {strategy:?}");
+            self.refuse("dns_config.recursor_strategy", &why);
+        }
+        Dns {
+            domain,
+            alt_domain,
+            node_ttl: span(written.node_ttl, 0),
+            service_ttl: written.service_ttl.iter().map(|(name, ttl)| (name.to_lowercase(), ttl.0)).collect(),
+            enable_truncate: written.enable_truncate.unwrap_or(false),
+            only_passing: written.only_passing.unwrap_or(false),
+            udp_answer_limit: written.udp_answer_limit.unwrap_or(3) as usize,
+            a_record_limit: written.a_record_limit.map(|limit| limit as usize).filter(|limit| *limit > 0),
+            node_meta_txt: written.enable_additional_node_meta_txt.unwrap_or(true),
+            disable_compression: written.disable_compression.unwrap_or(false),
+            soa: soa(written),
+            recursors: self.recursors(),
+            recursor_timeout: span(written.recursor_timeout, 2),
+            recursors_at_random: strategy == "random",
+        }
+    }
+
+    fn domain(&mut self, key: &str, text: &str) -> String {
+        let domain = text.trim_end_matches('.').to_ascii_lowercase();
+        let is_label = |label: &str| {
+            (1..=63).contains(&label.len())
+                && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
+        };
+        if !domain.split('.').all(is_label) || domain.len() > 200 {
+            self.refuse(key, &format!("must be a DNS domain such as \"consul.\", not {text:?}"));
+        }
+        format!("{domain}.")
+    }
+
+    fn recursors(&mut self) -> Vec<SocketAddr> {
+        let mut recursors = Vec::new();
+        for text in &self.config.recursors {
+            let address =
+                text.parse().or_else(|_| text.parse().map(|ip: IpAddr| SocketAddr::new(ip, DNS_PORT)));
+            match address {
+                Ok(address) if recursors.contains(&address) => {}
+                Ok(address) => recursors.push(address),
+                Err(_) => {
+                    let why =
+                        format!("must hold addresses such as \"8.8.8.8\" or \"8.8.8.8:53\", not {text:?}");
+                    self.refuse("recursors", &why);
+                }
+            }
+        }
+        recursors
+    }
+
+    pub(super) fn checks(&mut self) -> Checks {
+        let config = self.config;
+        let scripts = match (config.enable_script_checks, config.enable_local_script_checks) {
+            (Some(true), _) => ScriptPolicy::Anyone,
+            (_, Some(true)) => ScriptPolicy::Files,
+            _ => ScriptPolicy::Nobody,
+        };
+        let is_open = self.config.client_addr.as_deref().is_some_and(|text| !text.starts_with("127."));
+        if scripts == ScriptPolicy::Anyone && is_open && config.http_config.allow_write_http_from.is_empty() {
+            let why = "lets everyone who reaches the HTTP port run programs on this host; prefer \
+                       enable_local_script_checks, or set http_config.allow_write_http_from";
+            self.warn("enable_script_checks", why);
+        }
+        Checks {
+            scripts,
+            update_interval: span(config.check_update_interval, 300),
+            output_bytes_max: config.check_output_max_size.unwrap_or(4096) as usize,
+            discard_output: config.discard_check_output.unwrap_or(false),
+            ae_interval: span(config.ae_interval, 60),
+        }
+    }
+
+    pub(super) fn definitions(&mut self) -> Definitions {
+        let mut definitions = Definitions::default();
+        for (at, written) in self.config.services.iter().enumerate() {
+            let read =
+                ServiceDefinition::decode(written.clone(), Origin::File).map_err(|error| error.to_string());
+            match read.and_then(|it| LocalService::try_from(it).map_err(|error| error.to_string())) {
+                Ok(service) => definitions.services.push((service.instance, service.checks)),
+                Err(why) => self.refuse_definition(&format!("services.{at}"), "service", written, &why),
+            }
+        }
+        for (at, written) in self.config.checks.iter().enumerate() {
+            let read =
+                CheckDefinition::decode(written.clone(), Origin::File).map_err(|error| error.to_string());
+            match read.and_then(|it| CheckSpec::try_from(it).map_err(|error| error.to_string())) {
+                Ok(check) => definitions.checks.push(check),
+                Err(why) => self.refuse_definition(&format!("checks.{at}"), "check", written, &why),
+            }
+        }
+        definitions
+    }
+
+    fn refuse_definition(&mut self, path: &str, what: &str, written: &serde_json::Value, why: &str) {
+        let name = written["Name"].as_str().or(written["ID"].as_str()).unwrap_or("without a name");
+        self.refuse_at(path, format!("{what} {name:?}: {why}"));
+    }
+}
+
+fn soa(written: &DnsConfig) -> Soa {
+    Soa {
+        expire: written.soa.expire.unwrap_or(86_400),
+        min_ttl: written.soa.min_ttl.unwrap_or(0),
+        refresh: written.soa.refresh.unwrap_or(3600),
+        retry: written.soa.retry.unwrap_or(600),
+    }
+}
