@@ -270,20 +270,22 @@ fn catalog_check(body: CheckRegistration, node: &NodeName) -> Result<Check, ApiE
     })
 }
 
-/// What Consul calls a check with this definition; of several things to probe the first in this order counts.
+/// What Consul calls a check with this definition; of several things to probe the first in this order counts, and
+/// without an interval nothing is probed.
 fn kind_of(definition: &Probe) -> &'static str {
-    let script = !definition.script_args.is_empty();
+    let probed = definition.interval.is_some();
+    let script = probed && !definition.script_args.is_empty();
     let kinds = [
-        ("grpc", !definition.grpc.is_empty()),
-        ("http", !definition.http.is_empty()),
+        ("grpc", probed && !definition.grpc.is_empty()),
+        ("http", probed && !definition.http.is_empty()),
         ("ttl", definition.ttl.is_some()),
-        ("tcp", !definition.tcp.is_empty()),
-        ("udp", !definition.udp.is_empty()),
+        ("tcp", probed && !definition.tcp.is_empty()),
+        ("udp", probed && !definition.udp.is_empty()),
         ("alias", !definition.alias_node.is_empty() || !definition.alias_service.is_empty()),
         ("docker", script && !definition.docker_container_id.is_empty()),
         ("script", script),
-        ("h2ping", !definition.h2ping.is_empty()),
-        ("os_service", !definition.os_service.is_empty()),
+        ("h2ping", probed && !definition.h2ping.is_empty()),
+        ("os_service", probed && !definition.os_service.is_empty()),
     ];
     kinds.into_iter().find_map(|(kind, is)| is.then_some(kind)).unwrap_or("")
 }

@@ -41,7 +41,7 @@ pub enum DecodeReason {
         /// The keys that could stand here.
         known: Vec<&'static str>,
     },
-    /// One field under two spellings of its key, so that it is unclear which counts.
+    /// One field under two letter cases of its key, so that it is unclear which counts.
     Ambiguous {
         /// The field.
         name: &'static str,
@@ -79,7 +79,7 @@ impl fmt::Display for DecodeError {
             DecodeReason::Malformed(why) => write!(f, "json: {why}"),
             DecodeReason::UnknownField { name, .. } => write!(f, "json: unknown field {name:?}"),
             DecodeReason::Ambiguous { name } => {
-                write!(f, "json: {name} is given more than once, under different spellings of {path}")
+                write!(f, "json: {name} is given more than once, in different letter case")
             }
             DecodeReason::WrongType { found, wanted } => {
                 write!(f, "json: cannot unmarshal {found} into {path} of type {wanted}")
