@@ -3,8 +3,23 @@
 //! Flags are written as Consul's users write them, with one dash or two; [`dashes`] brings them into the one form
 //! that the parser knows.
 
+mod connection;
 mod dashes;
+mod flag;
+mod output;
+mod unknown;
+
+mod catalog;
+mod completion;
+mod info;
+mod keygen;
+mod leave;
+mod maint;
+mod members;
+mod monitor;
+mod reload;
 mod version;
+mod watch;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -13,7 +28,7 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 /// A service registry with Consul's interfaces: catalog, health checks, HTTP API and DNS.
 #[derive(Debug, Parser)]
-#[command(name = "tribune", version, disable_help_subcommand = true, arg_required_else_help = true)]
+#[command(name = "tribune", disable_help_subcommand = true, arg_required_else_help = true)]
 struct Arguments {
     #[command(subcommand)]
     command: Command,
@@ -22,21 +37,50 @@ struct Arguments {
 /// What `tribune` can be told to do.
 #[derive(Debug, Subcommand)]
 enum Command {
+    #[command(subcommand)]
+    Catalog(catalog::Command),
+    Completion(completion::Arguments),
+    Info(info::Arguments),
+    Keygen(keygen::Arguments),
+    Leave(leave::Arguments),
+    Maint(maint::Arguments),
+    Members(members::Arguments),
+    Monitor(monitor::Arguments),
+    Reload(reload::Arguments),
     Version(version::Arguments),
+    Watch(watch::Arguments),
 }
 
 impl Command {
     fn run(self) -> anyhow::Result<ExitCode> {
         match self {
+            Self::Catalog(command) => catalog::run(&command),
+            Self::Completion(arguments) => completion::run(&arguments, tree()),
+            Self::Info(arguments) => info::run(&arguments),
+            Self::Keygen(arguments) => keygen::run(&arguments),
+            Self::Leave(arguments) => leave::run(&arguments),
+            Self::Maint(arguments) => maint::run(&arguments),
+            Self::Members(arguments) => members::run(&arguments),
+            Self::Monitor(arguments) => monitor::run(&arguments),
+            Self::Reload(arguments) => reload::run(&arguments),
             Self::Version(arguments) => version::run(&arguments),
+            Self::Watch(arguments) => watch::run(&arguments),
         }
     }
 }
 
 /// Runs the command that `argv` names (its first word is the program's own name) and says how it ended.
 pub fn run(argv: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let tree = Arguments::command();
-    let argv = dashes::doubled(&tree, argv.into_iter().collect());
+    let tree = tree();
+    let mut argv = dashes::doubled(&tree, argv.into_iter().collect());
+    match argv.get(1).and_then(|word| word.to_str()) {
+        Some("-v" | "--version") => argv[1] = "version".into(),
+        Some(name) if unknown::is(&tree, name) => {
+            eprint!("{}", unknown::message(&tree, name));
+            return ExitCode::from(unknown::EXIT_CODE);
+        }
+        _ => {}
+    }
     let parsed = tree.try_get_matches_from(argv).and_then(|found| Arguments::from_arg_matches(&found));
     let arguments = match parsed {
         Ok(arguments) => arguments,
@@ -46,6 +90,11 @@ pub fn run(argv: impl IntoIterator<Item = OsString>) -> ExitCode {
         eprintln!("{error:#}");
         ExitCode::FAILURE
     })
+}
+
+/// All commands with their flags.
+fn tree() -> clap::Command {
+    flag::with_switch_values(Arguments::command())
 }
 
 /// Prints what is wrong with the arguments, or the help that was asked for. Consul's commands exit with 1 on bad
