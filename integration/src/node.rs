@@ -20,6 +20,9 @@ const READY_LIMIT: Duration = Duration::from_secs(60);
 /// How long a server may take to end after it was asked to.
 const END_LIMIT: Duration = Duration::from_secs(30);
 
+/// Names a Consul that the tests are to run against instead of our program.
+const PEER: &str = "TRIBUNE_TEST_PEER";
+
 /// Which program to start.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Program {
@@ -51,11 +54,16 @@ pub struct TestNode {
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { program: Program::Tribune, configuration: json!({}), arguments: Vec::new() }
+        Self { program: Program::under_test(), configuration: json!({}), arguments: Vec::new() }
     }
 }
 
 impl Program {
+    /// Ours, unless `TRIBUNE_TEST_PEER` names a Consul.
+    pub fn under_test() -> Self {
+        std::env::var_os(PEER).map_or(Self::Tribune, |path| Self::Consul(path.into()))
+    }
+
     /// The file to execute.
     pub fn path(&self) -> Result<PathBuf> {
         match self {

@@ -136,6 +136,14 @@ fn services_are_refused_in_consuls_words() {
              for internal use",
         ),
         (&many, "Invalid Service Meta: Node metadata cannot contain more than 64 key/value pairs"),
+    ];
+    assert_refused(service, &cases);
+    assert!(service(&long).unwrap_err().message.ends_with("Value is too long (limit: 512 characters)"));
+}
+
+#[test]
+fn checks_of_services_and_the_mesh_are_refused_in_clear_words() {
+    let cases = [
         (r#"{"Name":"x","Check":{"Name":"a"}}"#, "Invalid check: TTL must be > 0 for TTL checks"),
         (r#"{"Name":"x","Checks":[{"TTL":"10s"},{}]}"#, "Invalid check: TTL must be > 0 for TTL checks"),
         (
@@ -181,7 +189,6 @@ fn services_are_refused_in_consuls_words() {
         ),
     ];
     assert_refused(service, &cases);
-    assert!(service(&long).unwrap_err().message.ends_with("Value is too long (limit: 512 characters)"));
 }
 
 #[test]

@@ -1,1 +1,65 @@
-//! The Consul-compatible HTTP API.
+//! The Consul-compatible HTTP API over a datacenter's [`Replica`](tribune_raft::Replica) and a node's
+//! [`LocalAgent`](tribune_local::LocalAgent).
+//!
+//! [`node_router`] answers for the node (`/v1/agent/…`), [`datacenter_router`] for the datacenter (catalog, health,
+//! status). A server merges both into one [`HttpService`]; a client agent uses the first alone. Handlers know one
+//! datacenter, their own.
+//!
+//! ```text
+//!   router ─ path, method, body within limits ─▶ handler ─▶ read ─▶ datacenter ─▶ answers ─▶ reply
+//!                                                           │        consistency,  rendered
+//!                                                           │        blocking      once, shared
+//!                                                           └─▶ agent ─▶ LocalAgent, Host
+//! ```
+
+mod limits;
+mod path;
+
+mod body;
+mod call;
+mod error;
+mod reply;
+
+mod router;
+
+mod answers;
+mod question;
+mod reading;
+
+mod datacenter;
+mod read;
+mod selection;
+
+mod catalog;
+mod health;
+mod status;
+
+mod host;
+
+mod agent;
+
+mod absent;
+
+use std::sync::Arc;
+
+use tribune_core::NodeName;
+use tribune_local::LocalAgent;
+use tribune_raft::Replica;
+
+pub use body::Body;
+pub use datacenter::DatacenterConfig;
+pub use host::{Host, HostError, LogLevel};
+pub use limits::{RENDERED_BYTES_MAX, REQUEST_BODY_TIMEOUT, REQUEST_BYTES_MAX};
+pub use router::{HttpService, Presentation, Router};
+
+/// The API of this node: everything below `/v1/agent/`. `seed` determines the random additions to waits.
+pub fn node_router(name: NodeName, agent: LocalAgent, host: Arc<dyn Host>, seed: u64) -> Router {
+    let node = agent::Node { name, agent, host, jitter: reading::Jitter::new(seed) };
+    agent::routes(&Arc::new(node)).merge(absent::of_node())
+}
+
+/// The API of the datacenter: catalog, health, status, and a clear word about what is not there.
+pub fn datacenter_router(replica: Replica, config: DatacenterConfig) -> Router {
+    let dc = Arc::new(datacenter::Datacenter::new(replica, config));
+    catalog::routes(&dc).merge(health::routes(&dc)).merge(status::routes(&dc)).merge(absent::of_datacenter())
+}

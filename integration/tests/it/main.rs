@@ -1,3 +1,11 @@
 //! Tests of the real program from outside: one binary, one module per subject.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests may panic as tests do")]
+
+use std::time::Duration;
+
+mod clients;
 mod scenarios;
+
+/// How long a test waits for something that takes a second or two on an idle machine.
+const LIMIT: Duration = Duration::from_secs(60);

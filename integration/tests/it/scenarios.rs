@@ -1,6 +1,6 @@
 //! Runs every wire scenario, each against a fresh server.
 //!
-//! With `TRIBUNE_SCENARIO_PEER=consul` they run against that program instead: what they expect must be true
+//! With `TRIBUNE_TEST_PEER=consul` they run against that program instead: what they expect must be true
 //! there too, but for steps that are marked as ours only. `TRIBUNE_SCENARIO=part/of/path` runs only some.
 
 use std::path::Path;
@@ -15,10 +15,7 @@ const AT_ONCE: usize = 4;
 
 #[test]
 fn every_scenario_is_answered_as_written() {
-    let program = match std::env::var("TRIBUNE_SCENARIO_PEER") {
-        Ok(path) => Program::Consul(path.into()),
-        Err(_) => Program::Tribune,
-    };
+    let program = Program::under_test();
     let part = std::env::var("TRIBUNE_SCENARIO").unwrap_or_default();
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("scenarios");
     let mut scenarios = Scenario::all(&folder).unwrap();

@@ -1,0 +1,263 @@
+//! Rendered answers, shared: a question is rendered once per index of what it asks about, and everyone who asks
+//! it then gets the same bytes.
+//!
+//! ```text
+//!   Answers ── question ──▶ Slot ── newest ──▶ Rendering(index) ── once ──▶ Answer(index, Text)
+//! ```
+//!
+//! Reading takes no lock: the table is concurrent and a slot is swapped as a whole. Of many who come with a new
+//! index one renders, the others wait for its bytes as parked futures.
+
+use std::hash::BuildHasher;
+use std::sync::{Arc, OnceLock};
+
+use arc_swap::{ArcSwap, ArcSwapOption};
+use bytes::Bytes;
+use foldhash::quality::FixedState;
+use moka::future::Cache;
+use tokio::sync::OnceCell;
+use tribune_api::ApiError;
+use tribune_core::{Index, State};
+
+use crate::limits::GZIP_BYTES_MIN;
+use crate::reply::{Reply, compress};
+
+/// What a question costs besides its bytes, roughly.
+const SLOT_BYTES: usize = 512;
+
+/// All questions that were asked lately.
+#[derive(Debug)]
+pub(crate) struct Answers {
+    slots: Cache<String, Arc<Slot>>,
+}
+
+/// One question with its newest answer.
+#[derive(Debug)]
+pub(crate) struct Slot {
+    key: String,
+    newest: ArcSwap<Rendering>,
+}
+
+/// An answer that is there or being made.
+#[derive(Debug)]
+struct Rendering {
+    index: Index,
+    answer: OnceCell<Arc<Answer>>,
+    /// The text before, to be kept when it has not changed.
+    before: ArcSwapOption<Text>,
+}
+
+/// What a question is answered with at one index.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) index: Index,
+    pub(crate) text: Arc<Text>,
+}
+
+/// JSON, and the same compressed once somebody wants it so.
+#[derive(Debug)]
+pub(crate) struct Text {
+    plain: Bytes,
+    digest: u64,
+    gzip: OnceLock<Bytes>,
+}
+
+/// What came of asking a slot.
+pub(crate) enum Shown {
+    /// The answer, and whether it was there already.
+    Answer { answer: Arc<Answer>, was_there: bool },
+    /// Somebody has asked with a newer state: look at the newest and ask again.
+    Outdated,
+}
+
+impl Answers {
+    pub(crate) fn new(bytes_max: u64) -> Self {
+        let weight = |key: &String, slot: &Arc<Slot>| {
+            u32::try_from(SLOT_BYTES + 2 * key.len() + slot.bytes()).unwrap_or(u32::MAX)
+        };
+        Self { slots: Cache::builder().max_capacity(bytes_max).weigher(weight).build() }
+    }
+
+    /// The slot of a question.
+    pub(crate) async fn slot(&self, key: &str) -> Arc<Slot> {
+        if let Some(slot) = self.slots.get(key).await {
+            return slot;
+        }
+        let key = key.to_owned();
+        self.slots.get_with(key.clone(), async move { Arc::new(Slot::new(key)) }).await
+    }
+
+    /// The answer of `slot` at `index`, rendered from `state` unless it is there.
+    pub(crate) async fn show<R>(
+        &self,
+        slot: &Arc<Slot>,
+        index: Index,
+        state: &State,
+        render: R,
+    ) -> Result<Shown, ApiError>
+    where
+        R: FnOnce(&State) -> Result<Vec<u8>, ApiError>,
+    {
+        let Some(rendering) = slot.rendering(index) else { return Ok(Shown::Outdated) };
+        if let Some(answer) = rendering.answer.get() {
+            return Ok(Shown::Answer { answer: Arc::clone(answer), was_there: true });
+        }
+        let render = async || {
+            metrics::counter!("tribune.http.renderings").increment(1);
+            let text = Text::new(render(state)?, rendering.before.swap(None));
+            Ok::<_, ApiError>(Arc::new(Answer { index, text }))
+        };
+        let answer = Arc::clone(rendering.answer.get_or_try_init(render).await?);
+        // Its weight has changed with its text.
+        self.slots.insert(slot.key.clone(), Arc::clone(slot)).await;
+        Ok(Shown::Answer { answer, was_there: false })
+    }
+}
+
+impl Slot {
+    fn new(key: String) -> Self {
+        Self { key, newest: ArcSwap::from_pointee(Rendering::new(Index(0), None)) }
+    }
+
+    /// The rendering at `index`; `None` when there is a newer one already.
+    fn rendering(&self, index: Index) -> Option<Arc<Rendering>> {
+        loop {
+            let newest = self.newest.load_full();
+            if newest.index == index {
+                return Some(newest);
+            }
+            if newest.index > index {
+                return None;
+            }
+            let before = newest.answer.get().map(|answer| Arc::clone(&answer.text));
+            let next = Arc::new(Rendering::new(index, before.or_else(|| newest.before.load_full())));
+            let previous = self.newest.compare_and_swap(&newest, Arc::clone(&next));
+            if Arc::ptr_eq(&previous, &newest) {
+                return Some(next);
+            }
+        }
+    }
+
+    fn bytes(&self) -> usize {
+        let newest = self.newest.load();
+        newest.answer.get().map_or(0, |answer| answer.text.bytes())
+    }
+}
+
+impl Rendering {
+    fn new(index: Index, before: Option<Arc<Text>>) -> Self {
+        Self { index, answer: OnceCell::new(), before: ArcSwapOption::from(before) }
+    }
+}
+
+impl Text {
+    fn new(plain: Vec<u8>, before: Option<Arc<Self>>) -> Arc<Self> {
+        let digest = FixedState::with_seed(0).hash_one(&plain);
+        if let Some(before) = before.filter(|before| before.holds(digest, &plain)) {
+            return before;
+        }
+        Arc::new(Self { plain: plain.into(), digest, gzip: OnceLock::new() })
+    }
+
+    /// Whether both are the same byte for byte. Different texts are told apart without being read.
+    pub(crate) fn same_as(self: &Arc<Self>, other: &Arc<Self>) -> bool {
+        Arc::ptr_eq(self, other) || self.holds(other.digest, &other.plain)
+    }
+
+    fn holds(&self, digest: u64, plain: &[u8]) -> bool {
+        self.digest == digest && self.plain == plain
+    }
+
+    /// A reply of these bytes. The first who wants a long text compressed does it for all.
+    pub(crate) fn reply(&self, takes_gzip: bool) -> Reply {
+        if takes_gzip && self.plain.len() >= GZIP_BYTES_MIN {
+            return Reply::compressed(self.gzip.get_or_init(|| compress(&self.plain)).clone());
+        }
+        Reply::bytes(self.plain.clone())
+    }
+
+    fn bytes(&self) -> usize {
+        self.plain.len() + self.gzip.get().map_or(0, Bytes::len)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+
+    async fn show(answers: &Answers, index: u64, text: &str) -> Option<(Arc<Answer>, bool)> {
+        let slot = answers.slot("question").await;
+        let render = |_: &State| Ok(text.as_bytes().to_vec());
+        match answers.show(&slot, Index(index), &State::default(), render).await.unwrap() {
+            Shown::Answer { answer, was_there } => Some((answer, was_there)),
+            Shown::Outdated => None,
+        }
+    }
+
+    #[tokio::test]
+    async fn an_index_is_rendered_once() {
+        let answers = Answers::new(1 << 20);
+        let (first, was_there) = show(&answers, 5, "a").await.unwrap();
+        assert!(!was_there);
+        let (second, was_there) = show(&answers, 5, "never rendered").await.unwrap();
+        assert!(was_there);
+        assert!(Arc::ptr_eq(&first, &second));
+        let (third, _) = show(&answers, 6, "b").await.unwrap();
+        assert_eq!((third.index, &third.text.plain[..]), (Index(6), &b"b"[..]));
+        assert!(show(&answers, 5, "old").await.is_none(), "an older state must not take the answer back");
+    }
+
+    #[tokio::test]
+    async fn a_text_that_is_the_same_is_known_to_be() {
+        let answers = Answers::new(1 << 20);
+        let (first, _) = show(&answers, 5, "a").await.unwrap();
+        let (second, _) = show(&answers, 6, "a").await.unwrap();
+        assert!(Arc::ptr_eq(&first.text, &second.text));
+        let (third, _) = show(&answers, 7, "b").await.unwrap();
+        assert!(!first.text.same_as(&third.text));
+        let (fourth, _) = show(&answers, 8, "a").await.unwrap();
+        assert!(first.text.same_as(&fourth.text) && !Arc::ptr_eq(&first.text, &fourth.text));
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+    async fn of_many_who_come_at_once_one_renders() {
+        let answers = Arc::new(Answers::new(1 << 20));
+        let renderings = Arc::new(AtomicUsize::new(0));
+        let tasks = (0..200).map(|_| {
+            let (answers, renderings) = (Arc::clone(&answers), Arc::clone(&renderings));
+            tokio::spawn(async move {
+                let slot = answers.slot("question").await;
+                let render = |_: &State| {
+                    renderings.fetch_add(1, Ordering::Relaxed);
+                    Ok(b"text".to_vec())
+                };
+                answers.show(&slot, Index(9), &State::default(), render).await.unwrap();
+            })
+        });
+        futures::future::try_join_all(tasks).await.unwrap();
+        assert_eq!(renderings.load(Ordering::Relaxed), 1);
+    }
+
+    #[tokio::test]
+    async fn a_failed_rendering_is_not_kept() {
+        let answers = Answers::new(1 << 20);
+        let slot = answers.slot("question").await;
+        let refuse = |_: &State| Err(ApiError::bad_request("no"));
+        assert!(answers.show(&slot, Index(3), &State::default(), refuse).await.is_err());
+        assert!(!show(&answers, 3, "a").await.unwrap().1);
+    }
+
+    #[tokio::test]
+    async fn memory_is_bounded() {
+        let answers = Answers::new(100_000);
+        for n in 0..1000 {
+            let slot = answers.slot(&n.to_string()).await;
+            let render = |_: &State| Ok(vec![b'x'; 10_000]);
+            answers.show(&slot, Index(1), &State::default(), render).await.unwrap();
+        }
+        answers.slots.run_pending_tasks().await;
+        assert!(answers.slots.weighted_size() <= 100_000, "{}", answers.slots.weighted_size());
+    }
+}

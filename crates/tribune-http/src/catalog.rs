@@ -1,0 +1,180 @@
+//! `/v1/catalog/…`: nodes and services as they are registered, healthy or not.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use tribune_api::catalog::{Deregistration, Registration};
+use tribune_api::error::NO_PATH_TO_DATACENTER;
+use tribune_api::render::{
+    self, CatalogServiceJson, NodeJson, NodeServiceListJson, NodeServicesJson, ServiceJson,
+};
+use tribune_api::{ApiError, Layout, json};
+use tribune_core::state::{NodeView, View};
+use tribune_core::{Command, Folded, State, Topic};
+
+use crate::call::Call;
+use crate::datacenter::Datacenter;
+use crate::error::Error;
+use crate::question::{Question, Topics};
+use crate::read::Read;
+use crate::reply::Reply;
+use crate::router::Router;
+use crate::selection::{Selection, Sieve};
+
+/// Shortest prefix of a node's id that stands for the node.
+const ID_PREFIX_MIN: usize = 2;
+
+pub(crate) fn routes(dc: &Arc<Datacenter>) -> Router {
+    Router::default()
+        .put("/v1/catalog/register", dc, register)
+        .put("/v1/catalog/deregister", dc, deregister)
+        .get("/v1/catalog/datacenters", dc, datacenters)
+        .get("/v1/catalog/nodes", dc, nodes)
+        .get("/v1/catalog/services", dc, services)
+        .get("/v1/catalog/service/", dc, service)
+        .get("/v1/catalog/node/", dc, node)
+        .get("/v1/catalog/node-services/", dc, node_services)
+}
+
+async fn register(dc: Arc<Datacenter>, call: Call) -> Result<Reply, Error> {
+    let body = Registration::from_body(&call.body)?;
+    refuse_elsewhere(&dc, &body.datacenter)?;
+    dc.write(&call.authority(), Command::try_from(body)?, call.layout).await
+}
+
+async fn deregister(dc: Arc<Datacenter>, call: Call) -> Result<Reply, Error> {
+    let body = Deregistration::from_body(&call.body)?;
+    refuse_elsewhere(&dc, &body.datacenter)?;
+    dc.write(&call.authority(), Command::try_from(body)?, call.layout).await
+}
+
+/// A body may name a datacenter; this API knows its own.
+fn refuse_elsewhere(dc: &Datacenter, named: &str) -> Result<(), ApiError> {
+    if named.is_empty() || named.eq_ignore_ascii_case(dc.name()) {
+        return Ok(());
+    }
+    Err(ApiError::server(NO_PATH_TO_DATACENTER))
+}
+
+async fn datacenters(dc: Arc<Datacenter>, call: Call) -> Result<Reply, Error> {
+    Ok(Reply::json(&[dc.name()], call.layout)?)
+}
+
+async fn nodes(dc: Arc<Datacenter>, call: Call) -> Result<Reply, Error> {
+    let (read, options) = Read::new(&dc, &call)?;
+    let selection = Selection::new(options);
+    let mut question = Question::new("/v1/catalog/nodes", "", call.layout, Topics::One(Topic::Nodes));
+    selection.shape(&mut question);
+    read.answer(question, |view| {
+        let sieve = selection.sieve::<NodeJson<'_>>()?;
+        let nodes = view.nodes().filter(|node| selection.wants_node(&node.node().value));
+        let nodes = nodes.map(|node| NodeJson::new(&node, dc.name())).filter(|node| sieve.keeps(node));
+        json::list(nodes, call.layout)
+    })
+    .await
+}
+
+async fn services(dc: Arc<Datacenter>, call: Call) -> Result<Reply, Error> {
+    let (read, options) = Read::new(&dc, &call)?;
+    let selection = Selection::new(options);
+    let topics = match selection.selects_instances() {
+        true => Topics::Both(Topic::Services, Topic::Nodes),
+        false => Topics::One(Topic::Services),
+    };
+    let mut question = Question::new("/v1/catalog/services", "", call.layout, topics);
+    selection.shape(&mut question);
+    read.answer(question, |view| {
+        if selection.selects_instances() {
+            return selected_services(view, &selection, dc.name(), call.layout);
+        }
+        render::services(view.services(), call.layout)
+    })
+    .await
+}
+
+/// The names and tags of the instances that are wanted.
+fn selected_services(
+    view: View<'_>,
+    selection: &Selection,
+    datacenter: &str,
+    layout: Layout,
+) -> Result<Vec<u8>, ApiError> {
+    let sieve = selection.sieve::<CatalogServiceJson<'_>>()?;
+    let mut services: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+    for service in view.services() {
+        let instances = view.instances(service.name().as_str()).filter(|one| selection.wants(one));
+        let instances =
+            instances.filter(|&instance| sieve.keeps(&CatalogServiceJson { instance, datacenter }));
+        for instance in instances {
+            let tags = services.entry(service.name().as_str()).or_default();
+            tags.extend(instance.service.value.tags.iter().map(|tag| tag.as_str()));
+        }
+    }
+    json::object(services, layout)
+}
+
+async fn service(dc: Arc<Datacenter>, call: Call) -> Result<Reply, Error> {
+    let name = call.argument("Missing service name")?;
+    let (read, options) = Read::new(&dc, &call)?;
+    let selection = Selection::new(options).with_tags(&call);
+    let key = Folded::new(name);
+    let mut question = Question::about_service("/v1/catalog/service/", key, call.layout);
+    selection.shape(&mut question);
+    read.answer(question, |view| {
+        let sieve = selection.sieve::<CatalogServiceJson<'_>>()?;
+        let instances = view.instances(name).filter(|instance| selection.wants(instance));
+        let entries = instances.map(|instance| CatalogServiceJson { instance, datacenter: dc.name() });
+        json::list(entries.filter(|entry| sieve.keeps(entry)), call.layout)
+    })
+    .await
+}
+
+async fn node(dc: Arc<Datacenter>, call: Call) -> Result<Reply, Error> {
+    node_with_services(&dc, &call, "/v1/catalog/node/", |found| json::to_vec(&found, call.layout)).await
+}
+
+async fn node_services(dc: Arc<Datacenter>, call: Call) -> Result<Reply, Error> {
+    let list = |found: Option<NodeServicesJson<'_>>| json::to_vec(&NodeServiceListJson(found), call.layout);
+    node_with_services(&dc, &call, "/v1/catalog/node-services/", list).await
+}
+
+async fn node_with_services(
+    dc: &Datacenter,
+    call: &Call,
+    route: &str,
+    write: impl Fn(Option<NodeServicesJson<'_>>) -> Result<Vec<u8>, ApiError>,
+) -> Result<Reply, Error> {
+    let asked = call.argument("Missing node name")?;
+    let (read, options) = Read::new(dc, call)?;
+    let selection = Selection::new(options);
+    let state = read.state().await?;
+    let name = resolve(&state, call, asked);
+    let mut question =
+        Question::new(route, name.as_str(), call.layout, Topics::One(Topic::Node(name.clone())));
+    selection.shape(&mut question);
+    read.answer_from(state, question, |view| {
+        let sieve = selection.sieve::<ServiceJson<'_>>()?;
+        match view.node(name.as_str()) {
+            Some(node) => {
+                let services = services_on(&node, &sieve);
+                write(Some(NodeServicesJson { node: NodeJson::new(&node, dc.name()), services: &services }))
+            }
+            None => write(None),
+        }
+    })
+    .await
+}
+
+fn services_on<'a>(node: &NodeView<'a>, sieve: &Sieve) -> Vec<ServiceJson<'a>> {
+    let services = node.instances().map(|instance| ServiceJson(instance.service));
+    services.filter(|service| sieve.keeps(service)).collect()
+}
+
+/// The node that is asked for: by name, else by a prefix of its id.
+fn resolve(state: &State, call: &Call, asked: &str) -> Folded {
+    let authority = call.authority();
+    let view = state.view(&authority);
+    let by_id = || view.node_by_id_prefix(asked).filter(|_| asked.len() >= ID_PREFIX_MIN);
+    let found = view.node(asked).or_else(by_id);
+    found.map_or_else(|| Folded::new(asked), |node| node.name().folded())
+}

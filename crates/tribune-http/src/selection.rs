@@ -1,0 +1,106 @@
+//! Which of the listed things a request wants: by tag, by metadata of the node, by health, by filter expression.
+
+use tribune_api::{ApiError, ReadOptions};
+use tribune_core::filter::{Fields, Filter};
+use tribune_core::state::InstanceView;
+use tribune_core::{Node, Status};
+
+use crate::call::Call;
+use crate::question::Question;
+
+/// What a request selects.
+#[derive(Debug, Default)]
+pub(crate) struct Selection {
+    /// An instance must have all of these, in any letter case.
+    tags: Vec<String>,
+    /// A node's metadata must hold all of these.
+    pub(crate) node_meta: Vec<(String, String)>,
+    /// Every check of an instance and of its node must pass.
+    passing: bool,
+    /// A filter expression.
+    filter: Option<String>,
+}
+
+/// A filter ready to be put to things of one kind; without an expression it keeps everything.
+#[derive(Debug)]
+pub(crate) struct Sieve(Option<Filter>);
+
+impl Selection {
+    /// For lists of nodes and checks.
+    pub(crate) fn new(options: ReadOptions) -> Self {
+        Self { node_meta: options.node_meta, filter: options.filter, ..Self::default() }
+    }
+
+    /// For lists of instances, which have tags.
+    pub(crate) fn with_tags(mut self, call: &Call) -> Self {
+        self.tags = call.query.tags().into_iter().map(str::to_lowercase).collect();
+        self.tags.sort_unstable();
+        self.tags.dedup();
+        self
+    }
+
+    /// For lists of instances with their checks.
+    pub(crate) fn with_passing(mut self, call: &Call) -> Result<Self, ApiError> {
+        self.passing = call.query.passing()?;
+        Ok(self)
+    }
+
+    /// Whether it depends on more than names and tags of whole services.
+    pub(crate) fn selects_instances(&self) -> bool {
+        !self.node_meta.is_empty() || self.filter.is_some()
+    }
+
+    /// Puts what shapes the answer into the question.
+    pub(crate) fn shape(&self, question: &mut Question) {
+        if self.passing {
+            question.part("passing", "");
+        }
+        for tag in &self.tags {
+            question.part("tag", tag);
+        }
+        for (key, value) in &self.node_meta {
+            question.part("meta", key);
+            question.part("is", value);
+        }
+        if let Some(filter) = &self.filter {
+            question.part("filter", filter);
+        }
+    }
+
+    /// Whether a node is wanted.
+    pub(crate) fn wants_node(&self, node: &Node) -> bool {
+        self.node_meta.iter().all(|(key, value)| node.meta.get(key).is_some_and(|held| held == value))
+    }
+
+    /// Whether an instance is wanted.
+    pub(crate) fn wants(&self, instance: &InstanceView<'_>) -> bool {
+        let has = |tag: &String| {
+            let tags = instance.service.value.tags.iter();
+            tags.map(|held| held.to_lowercase()).any(|held| held == *tag)
+        };
+        self.wants_node(&instance.node.value)
+            && self.tags.iter().all(has)
+            && (!self.passing || instance.status() == Status::Passing)
+    }
+
+    /// The filter, for things of one kind.
+    pub(crate) fn sieve<T: Fields>(&self) -> Result<Sieve, ApiError> {
+        Sieve::new::<T>(self.filter.as_deref())
+    }
+}
+
+impl Sieve {
+    /// A filter expression, for things of one kind.
+    pub(crate) fn new<T: Fields>(expression: Option<&str>) -> Result<Self, ApiError> {
+        let compile = |text| {
+            Filter::compile::<T>(text).map_err(|why| {
+                ApiError::server(format!("Failed to create boolean expression evaluator: {why}"))
+            })
+        };
+        Ok(Self(expression.map(compile).transpose()?))
+    }
+
+    pub(crate) fn keeps<T: Fields>(&self, thing: &T) -> bool {
+        self.0.as_ref().is_none_or(|filter| filter.matches(thing))
+    }
+}
