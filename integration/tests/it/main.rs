@@ -4,7 +4,9 @@
 
 use std::time::Duration;
 
+mod blocking;
 mod clients;
+mod crash;
 mod scenarios;
 
 /// How long a test waits for something that takes a second or two on an idle machine.
