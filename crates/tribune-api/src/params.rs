@@ -5,10 +5,22 @@ use std::time::Duration;
 use crate::duration::GoDuration;
 use crate::error::ApiError;
 
-/// How long a blocking query waits when it does not say.
-pub const WAIT_DEFAULT: Duration = Duration::from_secs(5 * 60);
-/// How long a blocking query may wait at most; asking for more gives this.
-pub const WAIT_MAX: Duration = Duration::from_secs(10 * 60);
+/// How long blocking queries wait.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct WaitLimits {
+    /// When they do not say.
+    pub default: Duration,
+    /// At most; asking for more gives this.
+    pub max: Duration,
+}
+
+impl Default for WaitLimits {
+    /// Five minutes, and ten: what clients set their time limits by.
+    fn default() -> Self {
+        Self { default: Duration::from_secs(5 * 60), max: Duration::from_secs(10 * 60) }
+    }
+}
+
 /// More parameters than any client sends; a longer list is refused before it is looked through again and again.
 pub const PARAMETERS_MAX: usize = 256;
 
@@ -121,9 +133,9 @@ impl Query {
     }
 
     /// What every read understands, or why the request contradicts itself.
-    pub fn read_options(&self) -> Result<ReadOptions, ApiError> {
+    pub fn read_options(&self, waits: WaitLimits) -> Result<ReadOptions, ApiError> {
         self.refuse_foreign()?;
-        let blocking = self.blocking()?;
+        let blocking = Blocking { index: self.index()?, wait: self.wait(waits)? };
         let max_stale = self.max_stale()?;
         let stale = self.flag("stale") || max_stale.is_some();
         let consistency = match (stale, self.flag("consistent")) {
@@ -152,20 +164,16 @@ impl Query {
         })
     }
 
-    /// `?index` and `?wait`.
-    pub fn blocking(&self) -> Result<Blocking, ApiError> {
-        let index = match self.text("index") {
-            None => 0,
-            Some(text) => text.parse().map_err(|_| ApiError::bad_request("Invalid index"))?,
-        };
-        Ok(Blocking { index, wait: self.wait()? })
+    fn index(&self) -> Result<u64, ApiError> {
+        let Some(text) = self.text("index") else { return Ok(0) };
+        text.parse().map_err(|_| ApiError::bad_request("Invalid index"))
     }
 
-    /// `?wait` within its bounds.
-    pub fn wait(&self) -> Result<Duration, ApiError> {
-        let Some(text) = self.text("wait") else { return Ok(WAIT_DEFAULT) };
+    /// `?wait` within its limits.
+    pub fn wait(&self, limits: WaitLimits) -> Result<Duration, ApiError> {
+        let Some(text) = self.text("wait") else { return Ok(limits.default) };
         let span: GoDuration = text.parse().map_err(|_| ApiError::bad_request("Invalid wait time"))?;
-        Ok(span.positive().unwrap_or(WAIT_DEFAULT).min(WAIT_MAX))
+        Ok(span.positive().unwrap_or(limits.default).min(limits.max))
     }
 
     fn max_stale(&self) -> Result<Option<Duration>, ApiError> {
@@ -246,7 +254,9 @@ mod tests {
     use super::*;
 
     fn options(raw: &str) -> Result<ReadOptions, String> {
-        Query::parse(raw).and_then(|query| query.read_options()).map_err(|error| error.message)
+        Query::parse(raw)
+            .and_then(|query| query.read_options(WaitLimits::default()))
+            .map_err(|error| error.message)
     }
 
     #[test]
@@ -263,10 +273,11 @@ mod tests {
     #[test]
     fn waits_are_bounded() {
         let wait = |raw| options(raw).unwrap().blocking.wait;
-        assert_eq!(wait("index=5"), WAIT_DEFAULT);
-        assert_eq!(wait("wait=-3s"), WAIT_DEFAULT);
+        let limits = WaitLimits::default();
+        assert_eq!(wait("index=5"), limits.default);
+        assert_eq!(wait("wait=-3s"), limits.default);
         assert_eq!(wait("wait=1m30s"), Duration::from_secs(90));
-        assert_eq!(wait("wait=1h"), WAIT_MAX);
+        assert_eq!(wait("wait=1h"), limits.max);
     }
 
     #[test]
@@ -298,7 +309,7 @@ mod tests {
     #[test]
     fn the_first_of_duplicates_counts_and_tags_repeat() {
         let query = Query::parse("dc=a&dc=b&tag=x&tag=&tag=y%20z+w&node-meta=k:v:w&node-meta=k").unwrap();
-        let options = query.read_options().unwrap();
+        let options = query.read_options(WaitLimits::default()).unwrap();
         assert_eq!(options.dc.as_deref(), Some("a"));
         assert_eq!(query.tags(), ["x", "", "y z w"]);
         let pairs = [("k".to_owned(), "v:w".to_owned()), ("k".to_owned(), String::new())];
@@ -322,7 +333,7 @@ mod tests {
         #[test]
         fn no_query_panics(raw in ".*|([a-z%+=&0-9]{0,60})") {
             if let Ok(query) = Query::parse(&raw) {
-                let _ = query.read_options();
+                let _ = query.read_options(WaitLimits::default());
             }
         }
     }

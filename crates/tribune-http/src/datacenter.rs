@@ -6,7 +6,7 @@ use std::time::Duration;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use tokio::time::Instant;
 use tribune_api::headers;
-use tribune_api::params::Consistency;
+use tribune_api::params::{Consistency, WaitLimits};
 use tribune_api::{ApiError, Layout};
 use tribune_core::{Authority, Command, Index, Outcome, State};
 use tribune_raft::Replica;
@@ -33,6 +33,8 @@ pub struct DatacenterConfig {
     /// Makes catalog and health reads that name no mode stale, up to this far behind the leader. `None`: they
     /// ask the leader.
     pub discovery_max_stale: Option<Duration>,
+    /// How long blocking queries wait.
+    pub waits: WaitLimits,
     /// Determines the random additions to the waits of blocking queries.
     pub seed: u64,
     /// Memory for rendered answers, in bytes.
@@ -42,7 +44,13 @@ pub struct DatacenterConfig {
 impl DatacenterConfig {
     /// The defaults for this datacenter.
     pub fn new(name: tribune_core::Datacenter, seed: u64) -> Self {
-        Self { name, discovery_max_stale: None, seed, rendered_bytes_max: RENDERED_BYTES_MAX }
+        Self {
+            name,
+            discovery_max_stale: None,
+            waits: WaitLimits::default(),
+            seed,
+            rendered_bytes_max: RENDERED_BYTES_MAX,
+        }
     }
 }
 
