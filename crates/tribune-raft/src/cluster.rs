@@ -17,6 +17,8 @@ pub struct ClusterView {
     pub servers: Vec<ClusterServer>,
     /// The election this server is in.
     pub term: u64,
+    /// The first entry this server's log still has; those before are in a snapshot.
+    pub first_log: Index,
     /// The last entry in this server's log.
     pub last_log: Index,
     /// The last entry known to be agreed upon.

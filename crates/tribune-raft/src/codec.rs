@@ -204,3 +204,71 @@ pub(crate) fn encode_position(id: &LogId) -> Result<Vec<u8>, CodecError> {
 pub(crate) fn decode_position(bytes: &[u8]) -> Result<LogId, CodecError> {
     decode::<PositionRecord>(bytes).map(Into::into)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, PartialEq, Serialize, Deserialize)]
+    struct Old {
+        name: String,
+    }
+
+    #[derive(Debug, PartialEq, Serialize, Deserialize)]
+    struct New {
+        name: String,
+        #[serde(default)]
+        port: u16,
+    }
+
+    #[test]
+    fn fields_may_be_added_in_both_directions() {
+        let new = encode(&New { name: "web".into(), port: 80 }).unwrap();
+        assert_eq!(decode::<Old>(&new), Ok(Old { name: "web".into() }));
+        let old = encode(&Old { name: "web".into() }).unwrap();
+        assert_eq!(decode::<New>(&old), Ok(New { name: "web".into(), port: 0 }));
+    }
+
+    #[test]
+    fn another_form_is_told_from_damage() {
+        let mut bytes = encode(&Old { name: "web".into() }).unwrap();
+        bytes[0] = 9;
+        assert_eq!(decode::<Old>(&bytes), Err(CodecError::Checksum));
+        let checksum = checksum(&bytes);
+        bytes[1..HEADER_BYTES].copy_from_slice(&checksum.to_le_bytes());
+        assert_eq!(decode::<Old>(&bytes), Err(CodecError::Version(9)));
+        assert_eq!(decode::<Old>(&bytes[..3]), Err(CodecError::Short(3)));
+    }
+
+    #[test]
+    fn a_command_of_a_later_version_is_named() {
+        #[derive(Serialize)]
+        enum Later {
+            Vanish { everything: bool },
+        }
+        #[derive(Serialize)]
+        enum LaterPayload {
+            Command(Later),
+        }
+        #[derive(Serialize)]
+        struct LaterEntry {
+            term: u64,
+            index: u64,
+            payload: LaterPayload,
+        }
+        let payload = LaterPayload::Command(Later::Vanish { everything: true });
+        let error = decode_entry(&encode(&LaterEntry { term: 1, index: 7, payload }).unwrap()).unwrap_err();
+        assert!(error.is_newer() && error.to_string().contains("Vanish"), "{error}");
+    }
+
+    #[test]
+    fn every_flipped_bit_is_noticed() {
+        let vote = encode_vote(&Vote::new_committed(3, 9)).unwrap();
+        assert_eq!(decode_vote(&vote), Ok(Vote::new_committed(3, 9)));
+        for bit in 0..vote.len() * 8 {
+            let mut damaged = vote.clone();
+            damaged[bit / 8] ^= 1 << (bit % 8);
+            assert_eq!(decode_vote(&damaged), Err(CodecError::Checksum), "bit {bit}");
+        }
+    }
+}

@@ -21,6 +21,7 @@ use tribune_core::State;
 
 const IDENTITY: &str = "identity";
 const LOG: &str = "log.redb";
+const UNFINISHED_LOG: &str = "log.unfinished";
 const SNAPSHOTS: &str = "snapshots";
 const TITLE: &str = "tribune raft directory";
 const FORM: &str = "1";
@@ -61,9 +62,14 @@ impl Directory {
         let log_path = path.join(LOG);
         let log = LogStore::open(disk).map_err(|error| explain(error, &log_path, path))?;
         let directory = Self { path: path.to_owned(), identity };
-        directory.check_use(&log)?;
-        let snapshot = directory.read_snapshot(log.purged())?;
-        Ok(Opened { directory, log, snapshot })
+        let snapshot = directory.check_use(&log).and_then(|()| directory.read_snapshot(log.purged()));
+        match snapshot {
+            Ok(snapshot) => Ok(Opened { directory, log, snapshot }),
+            Err(error) => {
+                log.close();
+                Err(error)
+            }
+        }
     }
 
     /// Where the snapshots are.
@@ -168,7 +174,10 @@ fn open_log(path: &Path, identity: &Identity, server: &str) -> Result<Disk, Star
 fn create(path: &Path, server: &str) -> Result<(Identity, Disk), StartError> {
     let log = path.join(LOG);
     let snapshots = path.join(SNAPSHOTS);
-    let disk = Disk::create(&log).map_err(|error| explain(error, &log, path))?;
+    if !log.exists() {
+        create_log(path, &log)?;
+    }
+    let disk = Disk::open(&log).map_err(|error| explain(error, &log, path))?;
     let held = disk.recover(0).map_err(|error| explain(error, &log, path))?;
     let has_snapshots =
         !file::list(&snapshots).map_err(|error| failed("read", &snapshots, error))?.is_empty();
@@ -182,6 +191,20 @@ fn create(path: &Path, server: &str) -> Result<(Identity, Disk), StartError> {
     let identity = Identity { server: server.to_owned(), used: false };
     identity.write(path).map_err(|error| failed("write", &path.join(IDENTITY), error))?;
     Ok((identity, disk))
+}
+
+/// Makes the log under another name first: under its own it is never half made.
+fn create_log(directory: &Path, log: &Path) -> Result<(), StartError> {
+    let unfinished = directory.join(UNFINISHED_LOG);
+    match std::fs::remove_file(&unfinished) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            return Err(failed("remove", &unfinished, error));
+        }
+        _ => {}
+    }
+    drop(Disk::create(&unfinished).map_err(|error| explain(error, &unfinished, directory))?);
+    let renamed = std::fs::rename(&unfinished, log).and_then(|()| File::open(directory)?.sync_all());
+    renamed.map_err(|error| failed("write", log, error))
 }
 
 impl Identity {

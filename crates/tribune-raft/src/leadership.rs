@@ -39,10 +39,8 @@ impl Leadership {
         let servers = self.servers.borrow_watched();
         let term = servers.vote.leader_id().term;
         let leads = servers.state == ServerState::Leader && servers.vote.is_committed();
-        match leads && *self.applied_term.borrow() == term {
-            true => Role::Leader { term },
-            false => Role::Other,
-        }
+        let applied_term = *self.applied_term.borrow();
+        if leads && applied_term == term { Role::Leader { term } } else { Role::Other }
     }
 
     /// The part of this server, as soon as it is another than the last call told; the first call tells it at

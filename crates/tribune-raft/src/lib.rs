@@ -28,3 +28,11 @@ pub use error::{Error, StartError};
 pub use leadership::Leadership;
 pub use published::Reader;
 pub use replica::{Consistency, Replica};
+
+#[cfg(test)]
+#[path = "../tests/store_battery.rs"]
+mod store_battery;
+
+#[cfg(test)]
+#[path = "../tests/crash.rs"]
+mod crash;

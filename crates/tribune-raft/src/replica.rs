@@ -104,6 +104,7 @@ impl Replica {
             is_leader,
             servers,
             term: metrics.current_term,
+            first_log: position(metrics.purged.map(|id| id.index + 1)),
             last_log: position(metrics.last_log_index),
             commit: position(metrics.local_committed.map(|id| id.index)),
             applied: position(metrics.last_applied.map(|id| id.index)),

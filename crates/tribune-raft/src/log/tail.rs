@@ -18,6 +18,8 @@ pub(super) struct Tail {
     pub(super) purged: Option<LogId>,
     /// The last entry, or the last removed one when there is none.
     pub(super) last: Option<LogId>,
+    /// Where the log begins; meaningful while it is not empty.
+    first: u64,
     /// Entries above this index may not be on the disk yet. Moved by the writer.
     pub(super) durable: u64,
     /// The newest entries without a gap, up to `last`.
@@ -28,11 +30,15 @@ impl Tail {
     pub(super) fn new(recovered: Recovered) -> Self {
         let Recovered { vote, committed, purged, last, newest } = recovered;
         let durable = last.map_or(0, |last| last.index);
-        Self { vote, committed, purged, last, durable, entries: newest.into() }
+        let first = purged.map_or(0, |purged| purged.index + 1);
+        Self { vote, committed, purged, last, first, durable, entries: newest.into() }
     }
 
     pub(super) fn append(&mut self, entries: &[Entry]) {
-        let Some(last) = entries.last() else { return };
+        let (Some(first), Some(last)) = (entries.first(), entries.last()) else { return };
+        if self.last == self.purged {
+            self.first = first.log_id.index;
+        }
         self.last = Some(last.log_id);
         self.entries.extend(entries.iter().cloned());
         while self.entries.len() > ENTRIES_MAX
@@ -47,7 +53,7 @@ impl Tail {
         while self.entries.back().is_some_and(|entry| entry.log_id.index >= first_removed) {
             self.entries.pop_back();
         }
-        self.last = last.max(self.purged);
+        self.last = self.last.min(last).max(self.purged);
     }
 
     /// Removes all entries up to `upto`.
@@ -57,11 +63,12 @@ impl Tail {
         }
         self.purged = self.purged.max(Some(upto));
         self.last = self.last.max(self.purged);
+        self.first = self.first.max(upto.index + 1);
     }
 
     /// The entries from `from` to before `to`: first the range that only the disk has, then those held here.
     pub(super) fn read(&self, from: u64, to: u64) -> (Range<u64>, Vec<Entry>) {
-        let from = from.max(self.purged.map_or(0, |purged| purged.index + 1));
+        let from = from.max(self.first);
         let to = to.min(self.last.map_or(0, |last| last.index + 1));
         if from >= to {
             return (0..0, Vec::new());

@@ -28,7 +28,7 @@ use crate::watches::Watches;
 
 /// Entries sent to another server in one go.
 const ENTRIES_PER_PAYLOAD: u64 = 512;
-/// Entries purged in one commit.
+/// Entries purged in one commit; fewer when fewer are kept anyway.
 const PURGE_BATCH: u64 = 4096;
 /// Bounds sending a whole snapshot to another server.
 const SNAPSHOT_TRANSFER: Duration = Duration::from_secs(60);
@@ -143,7 +143,7 @@ fn consensus_config(config: &Config) -> Result<openraft::Config, StartError> {
         enable_pre_vote: Some(true),
         snapshot_policy: SnapshotPolicy::LogsSinceLast(config.snapshot_threshold),
         max_in_snapshot_log_to_keep: config.trailing_logs,
-        purge_batch_size: PURGE_BATCH,
+        purge_batch_size: PURGE_BATCH.min(config.trailing_logs.max(1)),
         max_payload_entries: ENTRIES_PER_PAYLOAD,
         install_snapshot_timeout: millis(SNAPSHOT_TRANSFER),
         ..openraft::Config::default()
