@@ -233,7 +233,8 @@ impl Serialize for ServiceDefinition {
         entry.some("Meta", (!self.meta.is_empty()).then_some(&self.meta))?;
         entry.some("Weights", self.weights)?;
         entry.flag("EnableTagOverride", self.enable_tag_override)?;
-        entry.some("Checks", (!self.checks.is_empty()).then_some(&self.checks))?;
+        let checks: Vec<_> = self.checks.iter().map(InService).collect();
+        entry.some("Checks", (!checks.is_empty()).then_some(checks))?;
         entry.some("Connect", self.connect_native.then(|| BTreeMap::from([("Native", true)])))?;
         out.end()
     }
@@ -241,10 +242,25 @@ impl Serialize for ServiceDefinition {
 
 impl Serialize for CheckDefinition {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.write(serializer, "ID")
+    }
+}
+
+/// A check inside a service, where Consul knows its id by another name only.
+struct InService<'a>(&'a CheckDefinition);
+
+impl Serialize for InService<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.0.write(serializer, "CheckID")
+    }
+}
+
+impl CheckDefinition {
+    fn write<S: Serializer>(&self, serializer: S, id: &'static str) -> Result<S::Ok, S::Error> {
         let count = |n: u32| (n != 0).then_some(n);
         let mut out = serializer.serialize_map(None)?;
         let mut entry = Entries(&mut out);
-        entry.text("ID", &self.id)?;
+        entry.text(id, &self.id)?;
         entry.text("Name", &self.name)?;
         entry.text("Notes", &self.notes)?;
         entry.text("ServiceID", &self.service_id)?;
