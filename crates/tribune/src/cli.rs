@@ -18,6 +18,7 @@ mod maint;
 mod members;
 mod monitor;
 mod reload;
+mod services;
 mod version;
 mod watch;
 
@@ -47,6 +48,8 @@ enum Command {
     Members(members::Arguments),
     Monitor(monitor::Arguments),
     Reload(reload::Arguments),
+    #[command(subcommand)]
+    Services(services::Command),
     Version(version::Arguments),
     Watch(watch::Arguments),
 }
@@ -63,6 +66,7 @@ impl Command {
             Self::Members(arguments) => members::run(&arguments),
             Self::Monitor(arguments) => monitor::run(&arguments),
             Self::Reload(arguments) => reload::run(&arguments),
+            Self::Services(command) => services::run(&command),
             Self::Version(arguments) => version::run(&arguments),
             Self::Watch(arguments) => watch::run(&arguments),
         }

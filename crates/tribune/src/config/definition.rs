@@ -143,7 +143,7 @@ fn renamed(node: Node, fields: &'static [Field], errors: &mut Vec<Remark>) -> No
     let mut wire = Vec::with_capacity(entries.len());
     for (name, value) in entries {
         match fields.iter().find(|field| field.is_called(&name)) {
-            Some(field) => wire.push((field.wire.to_owned(), field.inside.renamed(value, errors))),
+            Some(field) => field.put(value, &mut wire, errors),
             None => errors.push(Remark { place: value.place, text: unknown(&name, fields) }),
         }
     }
@@ -180,6 +180,25 @@ fn single(node: Node) -> Node {
 }
 
 impl Field {
+    /// Adds the field. Checks written as several blocks add up.
+    fn put(&self, value: Node, wire: &mut Vec<(String, Node)>, errors: &mut Vec<Remark>) {
+        let added = self.inside.renamed(value, errors);
+        let adds_up = matches!(self.inside, Inside::Check | Inside::Checks);
+        match wire.iter_mut().find(|(name, _)| adds_up && name == self.wire) {
+            Some((_, present)) => {
+                let listed = |node: Node| match node.value {
+                    Value::List(items) => items,
+                    _ => vec![node],
+                };
+                let place = present.place.clone();
+                let mut all = listed(std::mem::replace(present, Node { place, value: Value::Null }));
+                all.extend(listed(added));
+                present.value = Value::List(all);
+            }
+            None => wire.push((self.wire.to_owned(), added)),
+        }
+    }
+
     fn is_called(&self, name: &str) -> bool {
         let plain = squeezed(name);
         plain == squeezed(self.wire) || self.aliases.iter().any(|alias| plain == squeezed(alias))

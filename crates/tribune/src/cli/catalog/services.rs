@@ -63,13 +63,15 @@ fn narrow<T>(question: Question<T>, arguments: &Arguments) -> Question<T> {
     arguments.node_meta.iter().fold(question, |question, (key, value)| question.node_meta(key, value))
 }
 
+/// One service per line. Only the last line has no blanks behind it: that is how Consul's tool prints it.
 fn lines(services: Services, with_tags: bool) -> String {
     let width = services.keys().map(|name| name.chars().count()).max().unwrap_or(0) + GAP;
     let line = |(name, mut tags): (String, Vec<String>)| {
         tags.sort_unstable();
         if with_tags { format!("{name:width$}{}\n", tags.join(",")) } else { format!("{name}\n") }
     };
-    services.into_iter().map(line).collect()
+    let text: String = services.into_iter().map(line).collect();
+    format!("{}\n", text.trim_end())
 }
 
 #[cfg(test)]
@@ -86,5 +88,7 @@ mod tests {
         };
         assert_eq!(lines(services(), false), "consul\nweb\n");
         assert_eq!(lines(services(), true), "consul      \nweb         a,b\n");
+        let alone = Services::from([("consul".to_owned(), vec![])]);
+        assert_eq!(lines(alone, true), "consul\n");
     }
 }
