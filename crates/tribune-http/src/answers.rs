@@ -25,6 +25,9 @@ use crate::reply::{Reply, compress};
 /// What a question costs besides its bytes, roughly.
 const SLOT_BYTES: usize = 512;
 
+/// How many indexes with the same text are remembered: a client is at most a few behind when it asks again.
+const EARLIER_MAX: usize = 8;
+
 /// All questions that were asked lately.
 #[derive(Debug)]
 pub(crate) struct Answers {
@@ -43,8 +46,8 @@ pub(crate) struct Slot {
 struct Rendering {
     index: Index,
     answer: OnceCell<Arc<Answer>>,
-    /// The text before, to be kept when it has not changed.
-    before: ArcSwapOption<Text>,
+    /// The answer before, whose text is kept when it has not changed.
+    before: ArcSwapOption<Answer>,
 }
 
 /// What a question is answered with at one index.
@@ -52,6 +55,8 @@ struct Rendering {
 pub(crate) struct Answer {
     pub(crate) index: Index,
     pub(crate) text: Arc<Text>,
+    /// The last indexes before at which this was the answer too; index 0 fills what is free.
+    earlier: [Index; EARLIER_MAX],
 }
 
 /// JSON, and the same compressed once somebody wants it so.
@@ -104,8 +109,7 @@ impl Answers {
         }
         let render = async || {
             metrics::counter!("tribune.http.renderings").increment(1);
-            let text = Text::new(render(state)?, rendering.before.swap(None));
-            Ok::<_, ApiError>(Arc::new(Answer { index, text }))
+            Ok::<_, ApiError>(Arc::new(Answer::new(index, render(state)?, rendering.before.swap(None))))
         };
         let answer = Arc::clone(rendering.answer.get_or_try_init(render).await?);
         // Its weight has changed with its text.
@@ -129,7 +133,7 @@ impl Slot {
             if newest.index > index {
                 return None;
             }
-            let before = newest.answer.get().map(|answer| Arc::clone(&answer.text));
+            let before = newest.answer.get().map(Arc::clone);
             let next = Arc::new(Rendering::new(index, before.or_else(|| newest.before.load_full())));
             let previous = self.newest.compare_and_swap(&newest, Arc::clone(&next));
             if Arc::ptr_eq(&previous, &newest) {
@@ -145,23 +149,49 @@ impl Slot {
 }
 
 impl Rendering {
-    fn new(index: Index, before: Option<Arc<Text>>) -> Self {
+    fn new(index: Index, before: Option<Arc<Answer>>) -> Self {
         Self { index, answer: OnceCell::new(), before: ArcSwapOption::from(before) }
     }
 }
 
-impl Text {
-    fn new(plain: Vec<u8>, before: Option<Arc<Self>>) -> Arc<Self> {
-        let digest = FixedState::with_seed(0).hash_one(&plain);
-        if let Some(before) = before.filter(|before| before.holds(digest, &plain)) {
-            return before;
+impl Answer {
+    fn new(index: Index, plain: Vec<u8>, before: Option<Arc<Self>>) -> Self {
+        let digest = digest(&plain);
+        match before.filter(|before| before.text.holds(digest, &plain)) {
+            Some(before) => {
+                let mut earlier = before.earlier;
+                earlier.rotate_right(1);
+                earlier[0] = before.index;
+                Self { index, text: Arc::clone(&before.text), earlier }
+            }
+            None => Self { index, text: Text::new(plain, digest), earlier: [Index(0); EARLIER_MAX] },
         }
+    }
+
+    /// Whether a client that was answered at `index` has this very text, as far as is remembered.
+    pub(crate) fn was_given_at(&self, index: Index) -> bool {
+        index > Index(0) && self.earlier.contains(&index)
+    }
+}
+
+fn digest(bytes: &[u8]) -> u64 {
+    FixedState::with_seed(0).hash_one(bytes)
+}
+
+impl Text {
+    fn new(plain: Vec<u8>, digest: u64) -> Arc<Self> {
         Arc::new(Self { plain: plain.into(), digest, gzip: OnceLock::new() })
     }
 
     /// Whether both are the same byte for byte. Different texts are told apart without being read.
     pub(crate) fn same_as(self: &Arc<Self>, other: &Arc<Self>) -> bool {
         Arc::ptr_eq(self, other) || self.holds(other.digest, &other.plain)
+    }
+
+    /// The bytes as they are.
+    #[cfg(test)]
+    pub(crate) fn plain(&self) -> &[u8] {
+        &self.plain
     }
 
     fn holds(&self, digest: u64, plain: &[u8]) -> bool {
@@ -215,8 +245,10 @@ mod tests {
         let (first, _) = show(&answers, 5, "a").await.unwrap();
         let (second, _) = show(&answers, 6, "a").await.unwrap();
         assert!(Arc::ptr_eq(&first.text, &second.text));
+        assert!(second.was_given_at(Index(5)));
+        assert!(!second.was_given_at(Index(4)) && !second.was_given_at(Index(0)));
         let (third, _) = show(&answers, 7, "b").await.unwrap();
-        assert!(!first.text.same_as(&third.text));
+        assert!(!first.text.same_as(&third.text) && !third.was_given_at(Index(6)));
         let (fourth, _) = show(&answers, 8, "a").await.unwrap();
         assert!(first.text.same_as(&fourth.text) && !Arc::ptr_eq(&first.text, &fourth.text));
     }

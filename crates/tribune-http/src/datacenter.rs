@@ -112,7 +112,8 @@ impl Datacenter {
         let slot = self.answers.slot(&question.key).await;
         let state_index = state.index();
         let (mut answer, was_there) = self.show(&slot, &question, state, &render).await?;
-        if reading.index > Index(0) && answer.index <= reading.index {
+        let is_news = answer.index > reading.index && !answer.was_given_at(reading.index);
+        if reading.index > Index(0) && !is_news {
             // A client that knows more than this server has not seen the answer that is shown here.
             let seen = (reading.index <= state_index).then(|| Arc::clone(&answer.text));
             let until = Instant::now() + self.jitter.stretch(reading.wait);
@@ -202,3 +203,6 @@ pub(crate) struct Shared {
     answer: Arc<Answer>,
     was_there: bool,
 }
+
+#[cfg(test)]
+mod tests;
