@@ -1,0 +1,8 @@
+//! The API in process: a replica in memory, an agent, and a service that is asked as clients ask it.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod agent;
+mod datacenter;
+mod node;
+mod transport;
