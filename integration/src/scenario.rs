@@ -91,6 +91,11 @@ impl Scenario {
         &self.path
     }
 
+    /// The paths that are asked, in order.
+    pub fn targets(&self) -> impl Iterator<Item = &str> {
+        self.steps.iter().map(|step| step.request.target.as_str())
+    }
+
     /// Runs all steps against a fresh server; the error says which line was not as expected.
     pub fn run(&self, program: &Program) -> Result<Verdict> {
         let consul = *program != Program::Tribune;

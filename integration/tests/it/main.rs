@@ -8,6 +8,7 @@ mod blocking;
 mod clients;
 mod crash;
 mod scenarios;
+mod tidy;
 
 /// How long a test waits for something that takes a second or two on an idle machine.
 const LIMIT: Duration = Duration::from_secs(60);
