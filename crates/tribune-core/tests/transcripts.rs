@@ -2,7 +2,9 @@
 //! readable specification of the core. `UPDATE=1 cargo test -p tribune-core` writes the results anew.
 
 mod catalog_script;
+mod check_script;
 mod filter_script;
+mod reconcile_script;
 mod transcript;
 
 #[test]
@@ -13,4 +15,14 @@ fn catalog() {
 #[test]
 fn filter() {
     transcript::run("filter", filter_script::Things::default);
+}
+
+#[test]
+fn check() {
+    transcript::run("check", check_script::OneCheck::default);
+}
+
+#[test]
+fn reconcile() {
+    transcript::run("reconcile", reconcile_script::Two::default);
 }

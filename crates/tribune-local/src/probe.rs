@@ -37,6 +37,9 @@ const TIMEOUT_DEFAULT: Duration = Duration::from_secs(10);
 /// Time limit of a program that names none.
 const PROGRAM_TIMEOUT_DEFAULT: Duration = Duration::from_secs(30);
 
+/// Room for the probe's own words around the output it quotes.
+const OWN_WORDS_BYTES: usize = 512;
+
 /// What one look gave.
 pub(crate) struct Finding {
     pub(crate) status: Status,
@@ -133,7 +136,8 @@ impl Prober {
     }
 
     fn observed(&self, spec: &CheckSpec, finding: Finding, took: Duration) -> Observation {
-        let output = captured(&finding.output, spec.output_bytes_max(self.output_bytes_max));
+        let bytes_max = spec.output_bytes_max(self.output_bytes_max) + OWN_WORDS_BYTES;
+        let output = captured(&finding.output, bytes_max);
         Observation { status: finding.status, output: Arc::from(&*output), took }
     }
 }

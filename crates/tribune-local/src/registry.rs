@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::task::AbortHandle;
-use tribune_core::{CheckKind, CheckMachine, CheckSpec, Folded, ServiceInstance, Status, Timestamp};
+use tribune_core::{Check, CheckKind, CheckMachine, CheckSpec, Folded, ServiceInstance, Status, Timestamp};
 
 use crate::snapshot::{LocalCheck, LocalService, Origin, Snapshot};
 use crate::store::Op;
@@ -251,13 +251,16 @@ impl Registry {
         self.machines.get(check).is_some_and(|machine| machine.output_due.is_some())
     }
 
-    /// The catalog has these now, outputs included.
-    pub(crate) fn told(&mut self, checks: &[Folded]) {
+    /// The catalog has these outputs now. One that changed since waits on.
+    pub(crate) fn told(&mut self, checks: &[Check]) {
         for check in checks {
-            if let Some(machine) = self.machines.get_mut(check)
+            let key = check.id.folded();
+            let current = self.view.checks.get(&key).is_some_and(|known| known.output == check.output);
+            if let Some(machine) = self.machines.get_mut(&key)
+                && current
                 && let Some(due) = machine.output_due.take()
             {
-                self.held.remove(&(due, check.clone()));
+                self.held.remove(&(due, key));
             }
         }
     }

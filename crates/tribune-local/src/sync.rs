@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 use tribune_core::reconcile::{self, CHECKS_PER_COMMAND, Mine, MyCheck};
 use tribune_core::{
-    Authority, CheckId, Command, Deregistration, Folded, InstanceId, Node, Outcome, Refusal, Target,
+    Authority, Check, CheckId, Command, Deregistration, Folded, InstanceId, Node, Outcome, Refusal, Target,
 };
 
 use crate::catalog::CatalogError;
@@ -112,11 +112,10 @@ impl Ledger {
         metrics::counter!("agent.ae.sync").increment(1);
         log(&item.command);
         if let Command::Register(registration) = &item.command {
-            let told: Vec<Folded> = registration.checks.iter().map(|check| check.id.folded()).collect();
-            self.change(|registry, _| registry.told(&told));
+            self.change(|registry, _| registry.told(&registration.checks));
         }
         let now = items(&self.snapshot(), node, &item.keys);
-        let same = matches!(now.as_slice(), [now] if now.command == item.command);
+        let same = matches!(now.as_slice(), [now] if same_but_outputs(&now.command, &item.command));
         if !same {
             self.change(|registry, _| registry.mark(item.keys.iter().cloned()));
         }
@@ -283,6 +282,19 @@ fn items(snapshot: &Snapshot, node: &Node, keys: &BTreeSet<Key>) -> Vec<Item> {
         ),
     }));
     items
+}
+
+/// Whether two commands differ in the outputs of checks at most: those have their own time.
+fn same_but_outputs(now: &Command, then: &Command) -> bool {
+    match (now, then) {
+        (Command::Register(now), Command::Register(then)) => {
+            let quiet = |check: &Check| Check { output: "".into(), ..check.clone() };
+            now.service == then.service
+                && now.node == then.node
+                && now.checks.iter().map(quiet).eq(then.checks.iter().map(quiet))
+        }
+        _ => now == then,
+    }
 }
 
 fn service_command(snapshot: &Snapshot, node: &Node, id: &Folded) -> Option<Command> {

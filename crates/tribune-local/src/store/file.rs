@@ -18,6 +18,9 @@ const SERVICES: Table = TableDefinition::new("services");
 const CHECKS: Table = TableDefinition::new("checks");
 const STATES: Table = TableDefinition::new("check_states");
 
+/// The row that tells a list from any other redb file.
+const FORMAT: &str = "format";
+
 const FILE_NAME: &str = "local.redb";
 
 /// First byte of each value. A file of a later version is refused rather than half read.
@@ -41,7 +44,9 @@ impl ListFile {
             return Err(damaged("it is empty".into()));
         }
         let read = catch_unwind(AssertUnwindSafe(|| {
-            let database = Database::open(&path).map_err(|error| opening(&path, &error))?;
+            let mut database = Database::open(&path).map_err(|error| opening(&path, &error))?;
+            // All pages are looked at: a list with a hole in it would take services out of the catalog.
+            database.check_integrity().map_err(|error| opening(&path, &error))?;
             let list = load(&database).map_err(&damaged)?;
             Ok((database, list))
         }));
@@ -75,10 +80,10 @@ fn create(path: &Path) -> Result<(), String> {
     for table in [META, SERVICES, CHECKS, STATES] {
         write.open_table(table).map_err(|error| error.to_string())?;
     }
-    let mark = encode(&"tribune local list");
+    let mark = encode(FORMAT, &"tribune local list");
     write
         .open_table(META)
-        .and_then(|mut meta| Ok(meta.insert("format", mark.as_slice()).map(|_| ())?))
+        .and_then(|mut meta| Ok(meta.insert(FORMAT, mark.as_slice()).map(|_| ())?))
         .map_err(|error| error.to_string())?;
     write.commit().map_err(|error| error.to_string())?;
     drop(database);
@@ -119,8 +124,8 @@ fn rows<T: DeserializeOwned>(database: &Database, table: Table) -> Result<Vec<(F
     let mut found = Vec::new();
     for row in rows.iter().map_err(|error| error.to_string())? {
         let (key, value) = row.map_err(|error| error.to_string())?;
-        let value =
-            decode(value.value()).map_err(|reason| format!("{} of {table}: {reason}", key.value()))?;
+        let value = decode(key.value(), value.value())
+            .map_err(|reason| format!("{} of {table}: {reason}", key.value()))?;
         found.push((Folded::new(key.value()), value));
     }
     Ok(found)
@@ -134,17 +139,13 @@ fn store(database: &Database, ops: &[Op]) -> Result<(), String> {
         let mut states = write.open_table(STATES).map_err(|error| error.to_string())?;
         for op in ops {
             let done = match op {
-                Op::PutService(service) => {
-                    services.insert(service.id.folded().as_str(), encode(service).as_slice()).map(|_| ())
-                }
+                Op::PutService(service) => put(&mut services, &service.id.folded(), service),
                 Op::RemoveService(key) => services.remove(key.as_str()).map(|_| ()),
-                Op::PutCheck(check) => {
-                    checks.insert(check.id.folded().as_str(), encode(check).as_slice()).map(|_| ())
-                }
+                Op::PutCheck(check) => put(&mut checks, &check.id.folded(), check),
                 Op::RemoveCheck(key) => {
                     checks.remove(key.as_str()).and_then(|_| states.remove(key.as_str())).map(|_| ())
                 }
-                Op::PutState(key, state) => states.insert(key.as_str(), encode(state).as_slice()).map(|_| ()),
+                Op::PutState(key, state) => put(&mut states, key, state),
             };
             done.map_err(|error| error.to_string())?;
         }
@@ -152,24 +153,39 @@ fn store(database: &Database, ops: &[Op]) -> Result<(), String> {
     write.commit().map_err(|error| error.to_string())
 }
 
-/// Version, checksum, then the value with its field names.
-fn encode<T: Serialize>(value: &T) -> Vec<u8> {
+fn put<T: Serialize>(
+    table: &mut redb::Table<'_, &'static str, &'static [u8]>,
+    key: &Folded,
+    value: &T,
+) -> Result<(), redb::StorageError> {
+    table.insert(key.as_str(), encode(key.as_str(), value).as_slice()).map(|_| ())
+}
+
+fn checksum(key: &str, body: &[u8]) -> u32 {
+    let mut hasher = crc32fast::Hasher::new();
+    hasher.update(key.as_bytes());
+    hasher.update(body);
+    hasher.finalize()
+}
+
+/// Version, checksum of key and value, then the value with its field names.
+fn encode<T: Serialize>(key: &str, value: &T) -> Vec<u8> {
     // Plain data into memory: there is nothing in it that cannot be written.
     let body = rmp_serde::to_vec_named(value).unwrap_or_default();
     let mut bytes = Vec::with_capacity(body.len() + 5);
     bytes.push(VERSION);
-    bytes.extend(crc32fast::hash(&body).to_be_bytes());
+    bytes.extend(checksum(key, &body).to_be_bytes());
     bytes.extend(body);
     bytes
 }
 
-fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
+fn decode<T: DeserializeOwned>(key: &str, bytes: &[u8]) -> Result<T, String> {
     let Some((head, body)) = bytes.split_first_chunk::<5>() else { return Err("it is cut short".into()) };
-    let [version, checksum @ ..] = head;
+    let [version, sum @ ..] = head;
     if *version != VERSION {
         return Err(format!("it has version {version}, this program reads version {VERSION}"));
     }
-    if u32::from_be_bytes(*checksum) != crc32fast::hash(body) {
+    if u32::from_be_bytes(*sum) != checksum(key, body) {
         return Err("its checksum is wrong".into());
     }
     rmp_serde::from_slice(body).map_err(|error| error.to_string())
