@@ -5,5 +5,6 @@
 mod answers;
 mod fallback;
 mod repetition;
+mod secure;
 mod server;
 mod watches;

@@ -25,26 +25,20 @@ pub(super) struct Arguments {
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let client = arguments.connection.client()?;
     wait_for(async {
-        let lines = client.monitor(&arguments.log_level, arguments.log_json).await;
-        let lines = lines.map_err(|error| failed("starting monitor", &error))?;
+        let log = client.monitor(&arguments.log_level, arguments.log_json).await;
+        let log = log.map_err(|error| failed("starting monitor", &error))?;
         tokio::select! {
-            ended = follow(lines) => ended,
+            ended = follow(log) => ended,
             stopped = tokio::signal::ctrl_c() => Ok(stopped.map(|()| ExitCode::SUCCESS)?),
         }
     })
 }
 
 /// Prints what comes until the agent ends it.
-async fn follow(lines: impl Stream<Item = Result<impl AsRef<[u8]>, Error>>) -> anyhow::Result<ExitCode> {
-    let mut lines = pin!(lines);
-    let mut pending = Vec::new();
-    while let Some(Ok(chunk)) = lines.next().await {
-        pending.extend_from_slice(chunk.as_ref());
-        if let Some(end) = pending.iter().rposition(|&byte| byte == b'\n') {
-            let rest = pending.split_off(end + 1);
-            print(&String::from_utf8_lossy(&pending))?;
-            pending = rest;
-        }
+async fn follow(log: impl Stream<Item = Result<impl AsRef<[u8]>, Error>>) -> anyhow::Result<ExitCode> {
+    let mut log = pin!(log);
+    while let Some(Ok(piece)) = log.next().await {
+        print(piece)?;
     }
     print(
         "Remote side ended the monitor! This usually means that the\nremote side has exited or crashed.\n",

@@ -7,9 +7,9 @@ use anyhow::anyhow;
 use tribune_client::{Error, Failure};
 
 /// Writes data to standard output. A reader that has seen enough (`| head`) is no error.
-pub(super) fn print(text: &str) -> anyhow::Result<()> {
+pub(super) fn print(data: impl AsRef<[u8]>) -> anyhow::Result<()> {
     let mut out = io::stdout().lock();
-    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+    match out.write_all(data.as_ref()).and_then(|()| out.flush()) {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         written => Ok(written?),
     }

@@ -52,6 +52,9 @@ struct View {
     /// Only checks in this state, for type checks: any, passing, warning or critical.
     #[arg(long)]
     state: Option<String>,
+    /// For the types key, keyprefix and event, which are refused with a reason.
+    #[arg(long = "key", aliases = ["prefix", "name"], hide = true)]
+    _other: Option<String>,
 }
 
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
