@@ -13,7 +13,7 @@ use std::sync::{Arc, OnceLock};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use bytes::Bytes;
-use foldhash::quality::FixedState;
+use foldhash::quality::{FixedState, RandomState};
 use moka::future::Cache;
 use tokio::sync::OnceCell;
 use tribune_api::ApiError;
@@ -31,7 +31,7 @@ const EARLIER_MAX: usize = 8;
 /// All questions that were asked lately.
 #[derive(Debug)]
 pub(crate) struct Answers {
-    slots: Cache<String, Arc<Slot>>,
+    slots: Cache<String, Arc<Slot>, RandomState>,
 }
 
 /// One question with its newest answer.
@@ -80,7 +80,12 @@ impl Answers {
         let weight = |key: &String, slot: &Arc<Slot>| {
             u32::try_from(SLOT_BYTES + 2 * key.len() + slot.bytes()).unwrap_or(u32::MAX)
         };
-        Self { slots: Cache::builder().max_capacity(bytes_max).weigher(weight).build() }
+        Self {
+            slots: Cache::builder()
+                .max_capacity(bytes_max)
+                .weigher(weight)
+                .build_with_hasher(RandomState::default()),
+        }
     }
 
     /// The slot of a question.

@@ -63,13 +63,6 @@ pub(crate) struct Datacenter {
     jitter: Jitter,
 }
 
-/// How the server that answers stands to the leader.
-#[derive(Debug, Clone, Copy)]
-struct Contact {
-    known_leader: bool,
-    last_contact: Duration,
-}
-
 impl Datacenter {
     pub(crate) fn new(replica: Replica, config: DatacenterConfig) -> Self {
         let answers = Answers::new(config.rendered_bytes_max);
@@ -95,7 +88,7 @@ impl Datacenter {
     }
 
     fn too_stale(&self, max_stale: Option<Duration>) -> bool {
-        max_stale.is_some_and(|bound| self.contact().last_contact > bound)
+        max_stale.is_some_and(|bound| self.replica.contact().last_contact.is_none_or(|age| age > bound))
     }
 
     /// Answers a question, now or when its answer has changed.
@@ -167,21 +160,14 @@ impl Datacenter {
     }
 
     fn describe(&self, reply: &mut HeaderMap, index: Index, reading: &Reading) {
-        let contact = self.contact();
+        let contact = self.replica.contact();
         let known = if contact.known_leader { "true" } else { "false" };
-        let behind = u64::try_from(contact.last_contact.as_millis()).unwrap_or(u64::MAX);
+        let behind = contact.last_contact.unwrap_or_default().as_millis();
+        let behind = u64::try_from(behind).unwrap_or(u64::MAX);
         reply.insert(EFFECTIVE_CONSISTENCY, HeaderValue::from_static(reading.consistency.as_header()));
         reply.insert(INDEX, HeaderValue::from(index.0));
         reply.insert(KNOWN_LEADER, HeaderValue::from_static(known));
         reply.insert(LAST_CONTACT, HeaderValue::from(behind));
-    }
-
-    fn contact(&self) -> Contact {
-        let cluster = self.replica.cluster();
-        Contact {
-            known_leader: cluster.leader.is_some(),
-            last_contact: cluster.last_contact.unwrap_or_default(),
-        }
     }
 
     /// Has a command written and answers `true`.

@@ -252,16 +252,18 @@ mod tests {
 
     use super::*;
 
-    async fn echo(context: Arc<&'static str>, call: Call) -> Result<Reply, Error> {
-        Ok(Reply::text(format!("{context}({})", call.argument)))
+    struct Named(&'static str);
+
+    async fn echo(named: Arc<Named>, call: Call) -> Result<Reply, Error> {
+        Ok(Reply::text(format!("{}({})", named.0, call.argument)))
     }
 
     fn service() -> HttpService {
-        let node = Router::default().get("/v1/node", &Arc::new("node"), echo);
+        let node = Router::default().get("/v1/node", &Arc::new(Named("node")), echo);
         let below = Router::default()
-            .get("/v1/kv/", &Arc::new("kv"), echo)
-            .put("/v1/kv/", &Arc::new("put"), echo)
-            .get("/v1/kv/a/b/", &Arc::new("deep"), echo);
+            .get("/v1/kv/", &Arc::new(Named("kv")), echo)
+            .put("/v1/kv/", &Arc::new(Named("put")), echo)
+            .get("/v1/kv/a/b/", &Arc::new(Named("deep")), echo);
         node.merge(below).into_service(Presentation::default())
     }
 

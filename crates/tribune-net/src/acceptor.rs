@@ -187,7 +187,8 @@ impl Server {
     {
         let pulse = Pulse::new();
         let io = TokioIo::new(Observed { stream, pulse: Arc::clone(&pulse) });
-        let service = Counted { inner: TowerToHyperService::new(service), pulse: Arc::clone(&pulse) };
+        let inner = TowerToHyperService::new(service);
+        let service = Counted { inner, client: ClientAddress(client), pulse: Arc::clone(&pulse) };
         let mut connection = std::pin::pin!(self.http.serve_connection(io, service));
         let mut stopped = self.stopped.clone();
         let mut stopping = false;
@@ -253,9 +254,14 @@ async fn pause_after(error: &std::io::Error) {
     }
 }
 
+/// Where a request came from; every request that is served carries it as an extension.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ClientAddress(pub IpAddr);
+
 /// The service of one connection, with its requests noted in the pulse.
 struct Counted<S> {
     inner: TowerToHyperService<S>,
+    client: ClientAddress,
     pulse: Arc<Pulse>,
 }
 
@@ -267,7 +273,8 @@ where
     type Error = Infallible;
     type Future = Counting<<TowerToHyperService<S> as hyper::service::Service<Request<Incoming>>>::Future>;
 
-    fn call(&self, request: Request<Incoming>) -> Self::Future {
+    fn call(&self, mut request: Request<Incoming>) -> Self::Future {
+        request.extensions_mut().insert(self.client);
         let in_flight = self.pulse.request_came(request.version());
         Counting { answer: Box::pin(self.inner.call(request)), in_flight: Some(in_flight) }
     }

@@ -10,4 +10,4 @@ mod refusal;
 
 mod acceptor;
 
-pub use acceptor::{Acceptor, Limits};
+pub use acceptor::{Acceptor, ClientAddress, Limits};

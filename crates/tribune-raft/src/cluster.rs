@@ -43,6 +43,15 @@ pub struct ClusterServer {
     pub voter: bool,
 }
 
+/// How a server stands to its leader: what every read tells about itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Contact {
+    /// Whether it knows who leads.
+    pub known_leader: bool,
+    /// How long ago it last had word from the leader, zero on the leader itself; `None` when it never had.
+    pub last_contact: Option<Duration>,
+}
+
 /// Who leads, as told by [`crate::Leadership`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {

@@ -22,7 +22,7 @@ mod snapshot;
 mod space;
 mod types;
 
-pub use cluster::{ClusterServer, ClusterView, Role};
+pub use cluster::{ClusterServer, ClusterView, Contact, Role};
 pub use config::{Config, ServerInfo, Storage};
 pub use error::{Error, StartError};
 pub use leadership::Leadership;

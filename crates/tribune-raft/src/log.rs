@@ -200,6 +200,9 @@ impl RaftLogStorage<TypeConfig> for LogStore {
     {
         let entries: Vec<Entry> = entries.into_iter().collect();
         self.0.tail.write().append(&entries);
+        if let Some(last) = entries.last() {
+            metrics::gauge!("raft.last_index").set(last.log_id.index as f64);
+        }
         self.send(Job::Append(entries, callback))
     }
 
@@ -212,5 +215,62 @@ impl RaftLogStorage<TypeConfig> for LogStore {
     async fn purge(&mut self, upto: LogId) -> Result<(), io::Error> {
         self.0.tail.write().purge(upto);
         self.write(|done| Job::Purge(upto, done)).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use openraft::EntryPayload;
+    use redb::backends::InMemoryBackend;
+
+    use super::*;
+    use crate::types::log_id;
+
+    const COUNT: u64 = tail::ENTRIES_MAX as u64 + 2000;
+
+    async fn filled() -> LogStore {
+        let mut log = LogStore::open(Disk::on(InMemoryBackend::new()).unwrap()).unwrap();
+        for first in (0..COUNT).step_by(16) {
+            let entry = |index| Entry { log_id: log_id(1, index), payload: EntryPayload::Blank };
+            let entries: Vec<_> = (first..first + 16).map(entry).collect();
+            log.append(entries, IOFlushed::noop()).await.unwrap();
+            if first % 1024 == 0 {
+                // A vote is durable when it returns, and so is all that was queued before it.
+                log.save_vote(&Vote::new(1, first)).await.unwrap();
+            }
+        }
+        log
+    }
+
+    async fn indexes(log: &mut LogStore, range: impl RangeBounds<u64> + Clone + Debug + Send) -> Vec<u64> {
+        let entries = log.try_get_log_entries(range).await.unwrap();
+        entries.iter().map(|entry| entry.log_id.index).collect()
+    }
+
+    #[tokio::test]
+    async fn entries_are_read_from_memory_and_disk_as_one() {
+        let mut log = filled().await;
+        let count = log.0.tail.read().last.unwrap().index + 1;
+        for (from, to) in [(0, 1), (0, count), (17, 500), (1000, count - 1), (count - 5, count + 9), (3, 3)] {
+            let expected: Vec<_> = (from..to.min(count)).collect();
+            assert_eq!(indexes(&mut log, from..to).await, expected, "{from}..{to}");
+        }
+        log.purge(log_id(1, 1500)).await.unwrap();
+        assert_eq!(indexes(&mut log, ..1504).await, [1501, 1502, 1503]);
+        log.truncate_after(Some(log_id(1, 1502))).await.unwrap();
+        assert_eq!(indexes(&mut log, ..).await, [1501, 1502]);
+        let entry = Entry { log_id: log_id(2, 1503), payload: EntryPayload::Blank };
+        log.append([entry], IOFlushed::noop()).await.unwrap();
+        assert_eq!(indexes(&mut log, ..).await, [1501, 1502, 1503]);
+        tokio::task::spawn_blocking(move || log.close()).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_closed_log_refuses_everything() {
+        let mut log = filled().await;
+        let closed = log.clone();
+        tokio::task::spawn_blocking(move || closed.close()).await.unwrap();
+        assert!(log.save_vote(&Vote::new(9, 9)).await.is_err());
+        assert!(log.try_get_log_entries(0..1).await.is_err());
     }
 }

@@ -6,14 +6,16 @@ mod start;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::time::Duration;
 
+use openraft::alias::WatchReceiverOf;
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::{RaftMetrics, ServerState};
 use tokio::sync::{Semaphore, watch};
 use tokio::time::Instant;
 use tribune_core::{Index, State, Topic};
 
-use crate::cluster::{ClusterServer, ClusterView};
+use crate::cluster::{ClusterServer, ClusterView, Contact};
 use crate::config::{Config, ServerInfo};
 use crate::error::Error;
 use crate::leadership::Leadership;
@@ -33,6 +35,8 @@ struct Inner {
     config: Config,
     id: u64,
     raft: Raft,
+    /// What consensus tells of itself.
+    metrics: WatchReceiverOf<TypeConfig, RaftMetrics<TypeConfig>>,
     log: LogStore,
     published: Published,
     watches: Arc<Watches>,
@@ -85,8 +89,7 @@ impl Replica {
 
     /// The servers of the datacenter as this one knows them.
     pub fn cluster(&self) -> ClusterView {
-        let metrics = self.0.raft.metrics();
-        let metrics = metrics.borrow_watched();
+        let metrics = self.0.metrics.borrow_watched();
         let membership = metrics.membership_config.membership();
         let voters: Vec<u64> = membership.voter_ids().collect();
         let mut servers: Vec<ClusterServer> = membership
@@ -109,9 +112,16 @@ impl Replica {
             commit: position(metrics.local_committed.map(|id| id.index)),
             applied: position(metrics.last_applied.map(|id| id.index)),
             snapshot: position(metrics.snapshot.map(|id| id.index)),
-            last_contact: is_leader.then_some(std::time::Duration::ZERO),
+            last_contact: last_contact(&metrics),
             stopped: self.stopped(&metrics),
         }
+    }
+
+    /// How this server stands to its leader; cheap enough to be asked for each read.
+    pub fn contact(&self) -> Contact {
+        let metrics = self.0.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        Contact { known_leader: metrics.current_leader.is_some(), last_contact: last_contact(&metrics) }
     }
 
     /// Follows whether this server leads.
@@ -164,7 +174,7 @@ impl Replica {
     }
 
     fn stopped_error(&self) -> Error {
-        let reason = self.stopped(&self.0.raft.metrics().borrow_watched());
+        let reason = self.stopped(&self.0.metrics.borrow_watched());
         Error::Stopped(reason.unwrap_or_else(|| "it was shut down".to_owned()))
     }
 
@@ -172,4 +182,9 @@ impl Replica {
     fn is_sole_voter(&self, metrics: &RaftMetrics<TypeConfig>) -> bool {
         metrics.membership_config.membership().voter_ids().eq([self.0.id])
     }
+}
+
+/// Zero on the leader itself; the other servers do not measure it.
+fn last_contact(metrics: &RaftMetrics<TypeConfig>) -> Option<Duration> {
+    (metrics.state == ServerState::Leader).then_some(Duration::ZERO)
 }

@@ -34,7 +34,8 @@ pub(crate) struct Snapshots {
 #[derive(Debug)]
 struct Newest {
     snapshot: Option<Snapshot>,
-    built: Option<Instant>,
+    /// When the last one was begun, whatever came of it.
+    begun: Option<Instant>,
 }
 
 impl Snapshots {
@@ -43,14 +44,14 @@ impl Snapshots {
         Self {
             directory,
             interval,
-            newest: Mutex::new(Newest { snapshot, built: None }),
+            newest: Mutex::new(Newest { snapshot, begun: None }),
             writing: tokio::sync::Mutex::new(()),
         }
     }
 
-    /// Whether the last snapshot was built long enough ago for the next one.
+    /// Whether the last snapshot was begun long enough ago for the next one.
     pub(crate) fn is_due(&self) -> bool {
-        self.newest.lock().built.is_none_or(|built| built.elapsed() >= self.interval)
+        self.newest.lock().begun.is_none_or(|begun| begun.elapsed() >= self.interval)
     }
 
     /// The newest snapshot.
@@ -61,6 +62,7 @@ impl Snapshots {
     /// Makes this the newest snapshot, on the disk first. An older one than the newest is left aside.
     pub(crate) async fn keep(&self, meta: SnapshotMeta, state: State) -> Result<(), io::Error> {
         let _one_at_a_time = self.writing.lock().await;
+        self.newest.lock().begun = Some(Instant::now());
         if self.current().is_some_and(|newest| newest.meta.last_log_id >= meta.last_log_id) {
             return Ok(());
         }
@@ -69,9 +71,7 @@ impl Snapshots {
             let written = tokio::task::spawn_blocking(move || file::write(&directory, &meta, &state));
             written.await.map_err(io::Error::other)??;
         }
-        let mut newest = self.newest.lock();
-        newest.snapshot = Some(Snapshot { meta, snapshot: SnapshotHandle(state) });
-        newest.built = Some(Instant::now());
+        self.newest.lock().snapshot = Some(Snapshot { meta, snapshot: SnapshotHandle(state) });
         Ok(())
     }
 }
@@ -93,10 +93,17 @@ impl SnapshotBuilder {
 impl RaftSnapshotBuilder<TypeConfig> for SnapshotBuilder {
     type SnapshotData = SnapshotHandle;
 
+    /// A snapshot that cannot be written, for want of space perhaps, is no reason to stop: the log is kept, the
+    /// snapshot before stays the newest, and the next attempt comes after the snapshot interval.
     async fn build_snapshot(&mut self) -> Result<Snapshot, io::Error> {
         let begun = Instant::now();
-        self.snapshots.keep(self.meta.clone(), self.state.clone()).await?;
+        if let Err(error) = self.snapshots.keep(self.meta.clone(), self.state.clone()).await {
+            tracing::error!(%error, "cannot write a snapshot, the log grows until one succeeds; is the disk full?");
+            metrics::counter!("raft.snapshot.failed").increment(1);
+        }
         metrics::histogram!("raft.snapshot.create").record(begun.elapsed().as_secs_f64() * 1e3);
-        Ok(Snapshot { meta: self.meta.clone(), snapshot: SnapshotHandle(self.state.clone()) })
+        let nothing =
+            || Snapshot { meta: SnapshotMeta::default(), snapshot: SnapshotHandle(State::default()) };
+        Ok(self.snapshots.current().unwrap_or_else(nothing))
     }
 }

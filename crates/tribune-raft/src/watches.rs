@@ -5,7 +5,7 @@
 //! no change is missed, and only those who asked for a topic are woken.
 
 use std::collections::HashMap;
-use std::collections::hash_map::{DefaultHasher, Entry};
+use std::collections::hash_map::DefaultHasher;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
@@ -82,10 +82,8 @@ impl Drop for Subscription {
     fn drop(&mut self) {
         let mut channels = self.watches.shard(&self.topic).lock();
         self.receiver = None;
-        if let Entry::Occupied(channel) = channels.entry(self.topic.clone())
-            && channel.get().receiver_count() == 0
-        {
-            channel.remove();
+        if channels.get(&self.topic).is_some_and(|sender| sender.receiver_count() == 0) {
+            channels.remove(&self.topic);
         }
     }
 }

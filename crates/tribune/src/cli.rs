@@ -9,6 +9,7 @@ mod flag;
 mod output;
 mod unknown;
 
+mod agent;
 mod catalog;
 mod completion;
 mod info;
@@ -19,6 +20,7 @@ mod members;
 mod monitor;
 mod reload;
 mod services;
+mod validate;
 mod version;
 mod watch;
 
@@ -38,6 +40,7 @@ struct Arguments {
 /// What `tribune` can be told to do.
 #[derive(Debug, Subcommand)]
 enum Command {
+    Agent(agent::Arguments),
     #[command(subcommand)]
     Catalog(catalog::Command),
     Completion(completion::Arguments),
@@ -50,6 +53,7 @@ enum Command {
     Reload(reload::Arguments),
     #[command(subcommand)]
     Services(services::Command),
+    Validate(validate::Arguments),
     Version(version::Arguments),
     Watch(watch::Arguments),
 }
@@ -57,6 +61,7 @@ enum Command {
 impl Command {
     fn run(self) -> anyhow::Result<ExitCode> {
         match self {
+            Self::Agent(arguments) => agent::run(arguments),
             Self::Catalog(command) => catalog::run(&command),
             Self::Completion(arguments) => completion::run(&arguments, tree()),
             Self::Info(arguments) => info::run(&arguments),
@@ -67,6 +72,7 @@ impl Command {
             Self::Monitor(arguments) => monitor::run(&arguments),
             Self::Reload(arguments) => reload::run(&arguments),
             Self::Services(command) => services::run(&command),
+            Self::Validate(arguments) => validate::run(&arguments),
             Self::Version(arguments) => version::run(&arguments),
             Self::Watch(arguments) => watch::run(&arguments),
         }

@@ -172,10 +172,8 @@ pub struct Config {
     pub recursors: Vec<String>,
     /// How DNS answers.
     pub dns_config: DnsConfig,
-    /// How long a blocking query waits when it does not say. Default `300s`.
-    pub default_query_time: Option<Span>,
-    /// How long a blocking query may wait. Default `600s`.
-    pub max_query_time: Option<Span>,
+    /// Lets catalog and health reads that name no mode be answered from state this old. Default `0s`: never.
+    pub discovery_max_stale: Option<Span>,
     /// How HTTP answers.
     pub http_config: HttpConfig,
     /// Bounds.

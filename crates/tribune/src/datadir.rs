@@ -107,7 +107,7 @@ struct Mark {
 
 /// A data directory that this process has to itself as long as the value lives.
 #[derive(Debug)]
-pub struct DataDir {
+pub(crate) struct DataDir {
     path: PathBuf,
     node_id: String,
     _lock: Flock<File>,
@@ -116,7 +116,7 @@ pub struct DataDir {
 impl DataDir {
     /// Takes the directory, which is made when it is not there. `wanted_id` is the id that the configuration gives
     /// the node; `drawn_id` becomes its id when there is neither that nor one in the directory.
-    pub fn open(
+    pub(crate) fn open(
         path: &Path,
         datacenter: &Datacenter,
         wanted_id: Option<&str>,
@@ -131,12 +131,12 @@ impl DataDir {
     }
 
     /// The node's UUID.
-    pub fn node_id(&self) -> &str {
+    pub(crate) fn node_id(&self) -> &str {
         &self.node_id
     }
 
     /// A folder in it, made when it is not there.
-    pub fn folder(&self, name: &str) -> Result<PathBuf, Error> {
+    pub(crate) fn folder(&self, name: &str) -> Result<PathBuf, Error> {
         let folder = self.path.join(name);
         let usable = "check that the user may write there";
         fs::create_dir_all(&folder).map_err(|source| failed("create it", &folder, source, usable))?;

@@ -47,6 +47,12 @@ pub struct LogLevel(pub Level);
 #[error("unknown log level {0:?}: it is one of trace, debug, info, warn, error")]
 pub struct UnknownLevel(String);
 
+impl std::fmt::Display for LogLevel {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.0.as_str())
+    }
+}
+
 impl FromStr for LogLevel {
     type Err = UnknownLevel;
 

@@ -13,6 +13,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use http::{HeaderName, HeaderValue};
 use ipnet::IpNet;
 use tribune_core::Datacenter;
 
@@ -36,7 +37,7 @@ pub struct Settings {
     pub primary_datacenter: Datacenter,
     /// Where everything durable is kept; `None` keeps it in memory.
     pub data_dir: Option<PathBuf>,
-    /// Whether the start of a datacenter was asked for by `bootstrap` rather than by `bootstrap_expect`.
+    /// Whether this server makes up a datacenter by configuration, rather than for trying things out.
     pub is_bootstrap: bool,
     /// Where it is reached.
     pub network: Network,
@@ -61,7 +62,7 @@ pub struct Settings {
 }
 
 /// Addresses and ports.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Network {
     /// Where traffic between nodes will be taken.
     pub bind: IpAddr,
@@ -95,16 +96,14 @@ pub struct Leaving {
 }
 
 /// How HTTP answers.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Http {
-    /// How long a blocking query waits when it does not say.
-    pub default_query_time: Duration,
-    /// How long a blocking query may wait.
-    pub max_query_time: Duration,
+    /// Makes catalog and health reads that name no mode stale, up to this far behind the leader.
+    pub discovery_max_stale: Option<Duration>,
     /// Path prefixes that are refused.
     pub block_endpoints: Vec<String>,
     /// Headers of every answer.
-    pub response_headers: BTreeMap<String, String>,
+    pub response_headers: Vec<(HeaderName, HeaderValue)>,
     /// Networks from which agent endpoints may be written; empty means all.
     pub allow_write_from: Vec<IpNet>,
     /// Connections of one client address; `None` for no bound.
@@ -158,7 +157,7 @@ pub struct Soa {
 }
 
 /// How checks are run and synchronised.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Checks {
     /// Who may define checks that run programs.
     pub scripts: tribune_local::ScriptPolicy,
@@ -173,7 +172,7 @@ pub struct Checks {
 }
 
 /// The log of commands.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Raft {
     /// Entries after which a snapshot is due.
     pub snapshot_threshold: u64,
@@ -211,7 +210,7 @@ impl Settings {
         let settings = Self {
             is_dev: config.is_dev,
             data_dir: reading.data_dir(),
-            is_bootstrap: config.bootstrap.unwrap_or(config.is_dev),
+            is_bootstrap: !config.is_dev || config.bootstrap == Some(true),
             network: reading.network(),
             leaving: Leaving {
                 on_terminate: config.leave_on_terminate.unwrap_or(false),

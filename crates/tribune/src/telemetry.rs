@@ -17,7 +17,8 @@ use metrics::{Counter, Gauge, Histogram, Key, KeyName, Metadata, Recorder, Share
 use parking_lot::Mutex;
 use tracing::warn;
 
-pub use show::{json, prometheus};
+pub use process::Usage;
+pub use show::{dump, json, prometheus};
 
 use series::{Series, Shape, Summary};
 

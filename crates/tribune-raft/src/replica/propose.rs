@@ -75,7 +75,7 @@ impl Replica {
     }
 
     fn check_running(&self) -> Result<(), Error> {
-        let stopped = self.0.raft.metrics().borrow_watched().running_state.is_err();
+        let stopped = self.0.metrics.borrow_watched().running_state.is_err();
         if stopped { Err(self.stopped_error()) } else { Ok(()) }
     }
 }

@@ -57,8 +57,7 @@ impl Replica {
     /// Everything acknowledged before the call is in the state by then, since proposers are answered after the
     /// state is published; and no other leader can have acknowledged anything while the lease runs.
     fn answers_at_once(&self, consistency: Consistency) -> bool {
-        let metrics = self.0.raft.metrics();
-        let metrics = metrics.borrow_watched();
+        let metrics = self.0.metrics.borrow_watched();
         metrics.running_state.is_ok()
             && metrics.state == ServerState::Leader
             && metrics.vote.is_committed()
@@ -76,9 +75,8 @@ impl Replica {
     /// What a reader gets when this replica has stopped because of its disk. The only voter of a datacenter
     /// still has everything that was ever acknowledged; any other server may have been overtaken.
     fn state_of_the_stopped(&self) -> Result<Arc<State>, Error> {
-        let metrics = self.0.raft.metrics();
         let by_storage = {
-            let metrics = metrics.borrow_watched();
+            let metrics = self.0.metrics.borrow_watched();
             matches!(metrics.running_state, Err(Fatal::StorageError(_))) && self.is_sole_voter(&metrics)
         };
         if by_storage && self.0.recovered.load(Ordering::Acquire) {

@@ -38,7 +38,17 @@ impl Replica {
     /// everything that was ever acknowledged by the time this returns.
     pub async fn start(config: Config) -> Result<Self, StartError> {
         let consensus = Arc::new(consensus_config(&config)?);
-        let Parts { log, directory, snapshots } = open(&config).await?;
+        let parts = open(&config).await?;
+        Self::assemble(config, consensus, parts).await
+    }
+
+    /// Puts a replica together and lets it begin.
+    async fn assemble(
+        config: Config,
+        consensus: Arc<openraft::Config>,
+        parts: Parts,
+    ) -> Result<Self, StartError> {
+        let Parts { log, directory, snapshots } = parts;
         let published = Published::default();
         let watches = Arc::new(Watches::default());
         let (term_told, applied_term) = watch::channel(0);
@@ -55,6 +65,7 @@ impl Replica {
             space: directory.as_ref().map(|directory| Space::new(directory.path().to_owned())),
             config,
             id,
+            metrics: raft.metrics(),
             raft,
             log,
             published,
@@ -84,7 +95,7 @@ impl Replica {
             let members = BTreeMap::from([(self.0.id, ServerNode::from(&self.0.config.server))]);
             raft.initialize(members).await.map_err(refused)?;
         }
-        let alone = self.is_sole_voter(&raft.metrics().borrow_watched());
+        let alone = self.is_sole_voter(&self.0.metrics.borrow_watched());
         if alone && initialized {
             raft.trigger().elect(false).await.map_err(refused)?;
         }
@@ -149,4 +160,103 @@ fn consensus_config(config: &Config) -> Result<openraft::Config, StartError> {
         ..openraft::Config::default()
     };
     consensus.validate().map_err(|error| StartError::Config(error.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::sync::atomic::AtomicUsize;
+
+    use redb::StorageBackend;
+    use tribune_core::{Authority, Command, Node, NodeName, Outcome, Registration};
+
+    use super::*;
+    use crate::config::ServerInfo;
+    use crate::error::Error;
+    use crate::replica::Consistency;
+
+    /// A disk that is full as soon as it is told so, and counts what is still asked of it then.
+    #[derive(Debug, Clone, Default)]
+    struct Filling {
+        inner: Arc<InMemoryBackend>,
+        full: Arc<AtomicBool>,
+        writes_while_full: Arc<AtomicUsize>,
+    }
+
+    impl Filling {
+        fn check(&self) -> Result<(), io::Error> {
+            if self.full.load(Ordering::SeqCst) {
+                self.writes_while_full.fetch_add(1, Ordering::SeqCst);
+                return Err(io::ErrorKind::StorageFull.into());
+            }
+            Ok(())
+        }
+    }
+
+    impl StorageBackend for Filling {
+        fn len(&self) -> Result<u64, io::Error> {
+            self.inner.len()
+        }
+
+        fn read(&self, offset: u64, out: &mut [u8]) -> Result<(), io::Error> {
+            self.inner.read(offset, out)
+        }
+
+        fn set_len(&self, len: u64) -> Result<(), io::Error> {
+            self.check().and_then(|()| self.inner.set_len(len))
+        }
+
+        fn sync_data(&self) -> Result<(), io::Error> {
+            self.check().and_then(|()| self.inner.sync_data())
+        }
+
+        fn write(&self, offset: u64, data: &[u8]) -> Result<(), io::Error> {
+            self.check().and_then(|()| self.inner.write(offset, data))
+        }
+    }
+
+    fn put(name: &str) -> Command {
+        let node = Node {
+            name: NodeName::new(name).unwrap(),
+            id: Default::default(),
+            address: "10.0.0.1".into(),
+            tagged_addresses: Default::default(),
+            meta: Default::default(),
+        };
+        Command::Register(Box::new(Registration {
+            node,
+            skip_node_update: false,
+            service: None,
+            checks: vec![],
+        }))
+    }
+
+    #[tokio::test]
+    async fn a_disk_that_fails_ends_writing_with_its_reason_and_reading_goes_on() {
+        let disk = Filling::default();
+        let name = NodeName::new("server").unwrap();
+        let server = ServerInfo { id: "server".into(), name, address: ([127, 0, 0, 1], 8300).into() };
+        let config = Config { bootstrap: true, ..Config::new(Storage::Memory, server) };
+        let log = LogStore::open(Disk::on(disk.clone()).unwrap()).unwrap();
+        let parts = Parts { log, directory: None, snapshots: Snapshots::new(None, Duration::ZERO, None) };
+        let consensus = Arc::new(consensus_config(&config).unwrap());
+        let replica = Replica::assemble(config, consensus, parts).await.unwrap();
+        let anyone = Authority::unrestricted();
+        assert_eq!(replica.propose(&anyone, put("before")).await, Ok(Outcome::Applied));
+        let before = replica.state();
+
+        disk.full.store(true, Ordering::SeqCst);
+        let error = replica.propose(&anyone, put("while")).await.unwrap_err();
+        assert!(matches!(&error, Error::Unknown(reason) if reason.contains("cannot be written")), "{error}");
+        let asked = disk.writes_while_full.load(Ordering::SeqCst);
+        disk.full.store(false, Ordering::SeqCst);
+        let error = replica.propose(&anyone, put("after")).await.unwrap_err();
+        assert!(matches!(&error, Error::Stopped(reason) if reason.contains("cannot be written")), "{error}");
+        assert_eq!(disk.writes_while_full.load(Ordering::SeqCst), asked, "a failed write was tried again");
+        for consistency in [Consistency::Default, Consistency::Consistent, Consistency::Stale] {
+            assert_eq!(replica.read(consistency).await, Ok(before.clone()));
+        }
+        assert!(replica.cluster().stopped.is_some_and(|reason| reason.contains("cannot be written")));
+        replica.shutdown().await;
+    }
 }

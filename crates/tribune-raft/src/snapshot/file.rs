@@ -26,6 +26,8 @@ const FORM: u8 = 1;
 /// Snapshots that are kept: the newest, and one more in case that one turns out to be damaged.
 const KEPT: usize = 2;
 const EXTENSION: &str = "snapshot";
+/// The one that is being written; always the same name, so that an interrupted one is overwritten.
+const UNFINISHED: &str = "unfinished";
 /// No record comes near this; a length beyond it is damage.
 const RECORD_BYTES_MAX: u32 = 64 << 20;
 
@@ -60,8 +62,25 @@ pub(crate) fn write(directory: &Path, meta: &SnapshotMeta, state: &State) -> Res
     let position = meta.last_log_id.as_ref().map(PositionRecord::from);
     let (term, index) = position.map_or((0, 0), |position| (position.term, position.index));
     let path = directory.join(format!("{index:020}-{term:020}.{EXTENSION}"));
-    let unfinished = path.with_extension("unfinished");
-    let mut out = HashWriter { inner: BufWriter::new(File::create(&unfinished)?), hasher: Sha256::new() };
+    let unfinished = directory.join(UNFINISHED);
+    if let Err(error) = fill(&unfinished, position, meta, state) {
+        // What was written of it would only take space, which may be what is missing.
+        let _ = std::fs::remove_file(&unfinished);
+        return Err(error);
+    }
+    std::fs::rename(&unfinished, &path)?;
+    File::open(directory)?.sync_all()?;
+    remove_old(directory)?;
+    Ok(path)
+}
+
+fn fill(
+    path: &Path,
+    position: Option<PositionRecord>,
+    meta: &SnapshotMeta,
+    state: &State,
+) -> Result<(), io::Error> {
+    let mut out = HashWriter { inner: BufWriter::new(File::create(path)?), hasher: Sha256::new() };
     out.write_all(MAGIC)?;
     out.write_all(&[FORM])?;
     write_record(&mut out, &MetaRecord { position, members: (&meta.last_membership).into() })?;
@@ -71,11 +90,7 @@ pub(crate) fn write(directory: &Path, meta: &SnapshotMeta, state: &State) -> Res
     out.write_all(&0u32.to_le_bytes())?;
     let HashWriter { mut inner, hasher } = out;
     inner.write_all(&hasher.finalize())?;
-    inner.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()?;
-    std::fs::rename(&unfinished, &path)?;
-    File::open(directory)?.sync_all()?;
-    remove_old(directory)?;
-    Ok(path)
+    inner.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()
 }
 
 fn write_record<T: Serialize>(out: &mut impl Write, record: &T) -> Result<(), io::Error> {

@@ -108,8 +108,7 @@ impl Sink {
         self.open(&mut stdout, "");
     }
 
-    /// A line goes to the file at once and to standard output behind the gate, indented as the first lines after
-    /// Consul's banner are.
+    /// A line goes to the file at once, and to standard output behind the gate.
     fn line(&mut self, stdout: &mut impl Write, line: String) {
         if let Some(file) = &mut self.file
             && let Err(error) = file.write(line.as_bytes())

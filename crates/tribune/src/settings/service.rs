@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use http::{HeaderName, HeaderValue};
 use ipnet::IpNet;
 use tribune_api::agent::{CheckDefinition, Origin, ServiceDefinition};
 use tribune_api::convert::LocalService;
@@ -17,24 +18,29 @@ const DNS_PORT: u16 = 53;
 impl Reading<'_> {
     pub(super) fn http(&mut self) -> Http {
         let config = self.config;
-        let max_query_time = span(config.max_query_time, 600);
-        let default_query_time = span(config.default_query_time, 300);
-        if max_query_time.is_zero() {
-            self.refuse(
-                "max_query_time",
-                "must be more than nothing: blocking queries could not wait at all",
-            );
-        }
         let connections = config.limits.http_max_conns_per_client.unwrap_or(200);
         Http {
-            default_query_time: default_query_time.min(max_query_time),
-            max_query_time,
+            discovery_max_stale: Some(span(config.discovery_max_stale, 0)).filter(|stale| !stale.is_zero()),
             block_endpoints: config.http_config.block_endpoints.clone(),
-            response_headers: config.http_config.response_headers.clone(),
+            response_headers: self.response_headers(),
             allow_write_from: self.networks(),
             connections_per_client_max: Some(usize::try_from(connections).unwrap_or(usize::MAX))
                 .filter(|it| *it > 0),
         }
+    }
+
+    fn response_headers(&mut self) -> Vec<(HeaderName, HeaderValue)> {
+        let mut headers = Vec::new();
+        for (name, value) in &self.config.http_config.response_headers {
+            match (HeaderName::try_from(name), HeaderValue::try_from(value)) {
+                (Ok(name), Ok(value)) => headers.push((name, value)),
+                _ => {
+                    let why = format!("must hold HTTP headers, not {name:?} = {value:?}");
+                    self.refuse("http_config.response_headers", &why);
+                }
+            }
+        }
+        headers
     }
 
     fn networks(&mut self) -> Vec<IpNet> {

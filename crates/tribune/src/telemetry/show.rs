@@ -70,6 +70,28 @@ pub fn prometheus(metrics: &Metrics, settings: &Telemetry) -> Option<String> {
     Some(text)
 }
 
+/// The last interval as lines for people, in the form that SIGUSR1 prints.
+pub fn dump(metrics: &Metrics, settings: &Telemetry) -> String {
+    let body = json(metrics, settings);
+    let mut text = String::new();
+    let time = &body.timestamp;
+    for gauge in &body.gauges {
+        let _ =
+            writeln!(text, "[{time}][G] '{}{}': {:.3}", gauge.name, label_text(&gauge.labels), gauge.value);
+    }
+    for (kind, samples) in [("C", &body.counters), ("S", &body.samples)] {
+        for it in samples {
+            let labels = label_text(&it.labels);
+            let _ = writeln!(
+                text,
+                "[{time}][{kind}] '{}{labels}': Count: {} Min: {:.3} Mean: {:.3} Max: {:.3} Stddev: {:.3} Sum: {:.3}",
+                it.name, it.count, it.min, it.mean, it.max, it.stddev, it.sum
+            );
+        }
+    }
+    text
+}
+
 /// Every series that the filter lets pass, sorted by name and labels.
 fn all(metrics: &Metrics, settings: &Telemetry) -> Vec<Shown> {
     let last = metrics.last.load();

@@ -1,0 +1,160 @@
+//! What a request meets first: rules that the configuration lays over the whole HTTP API, in front of whatever
+//! service is in force. Both are swapped as one when the configuration is read again.
+
+use std::convert::Infallible;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use arc_swap::ArcSwapOption;
+use futures::future::{Either, Ready, ready};
+use http::{Method, Request, Response, StatusCode};
+use ipnet::IpNet;
+use tower::Service;
+use tribune_http::{Body, HttpService};
+use tribune_net::ClientAddress;
+use tribune_wan::DcService;
+
+/// Endpoints of the agent itself, to which `allow_write_http_from` applies.
+const AGENT_PREFIX: &str = "/v1/agent/";
+
+const BLOCKED: &str = "Endpoint is blocked by agent configuration";
+const RESTRICTED: &str = "Access is restricted";
+const CLOSED: &str = "the agent is starting; ask again";
+
+/// Who may ask what.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Rules {
+    /// Path prefixes that are refused (`http_config.block_endpoints`).
+    pub(crate) blocked: Vec<String>,
+    /// Networks from which the agent's own endpoints may be written; empty means all
+    /// (`http_config.allow_write_http_from`).
+    pub(crate) write_from: Vec<IpNet>,
+}
+
+/// The service that listeners are given. Clones are the same door.
+#[derive(Clone)]
+pub(crate) struct Door(Arc<ArcSwapOption<Inside>>);
+
+struct Inside {
+    rules: Rules,
+    service: DcService<HttpService>,
+}
+
+impl Door {
+    /// A door that is closed until [`Door::open`].
+    pub(crate) fn new() -> Self {
+        Self(Arc::new(ArcSwapOption::empty()))
+    }
+
+    /// Lets requests in, by these rules and to this service, from now on.
+    pub(crate) fn open(&self, rules: Rules, service: DcService<HttpService>) {
+        self.0.store(Some(Arc::new(Inside { rules, service })));
+    }
+}
+
+impl<B> Service<Request<B>> for Door
+where
+    DcService<HttpService>: Service<Request<B>, Response = Response<Body>, Error = Infallible>,
+{
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = Either<
+        <DcService<HttpService> as Service<Request<B>>>::Future,
+        Ready<Result<Response<Body>, Infallible>>,
+    >;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        let Some(inside) = self.0.load_full() else {
+            return Either::Right(refusal(StatusCode::SERVICE_UNAVAILABLE, CLOSED));
+        };
+        let client = request.extensions().get::<ClientAddress>().map(|client| client.0);
+        match inside.rules.objection(request.method(), request.uri().path(), client) {
+            Some(text) => Either::Right(refusal(StatusCode::FORBIDDEN, text)),
+            None => Either::Left(inside.service.clone().call(request)),
+        }
+    }
+}
+
+fn refusal(status: StatusCode, text: &str) -> Ready<Result<Response<Body>, Infallible>> {
+    let mut response = Response::new(Body::from(text.to_owned()));
+    *response.status_mut() = status;
+    ready(Ok(response))
+}
+
+impl Rules {
+    fn objection(&self, method: &Method, path: &str, client: Option<IpAddr>) -> Option<&'static str> {
+        if self.blocked.is_empty() && self.write_from.is_empty() {
+            return None;
+        }
+        let path = decoded(path);
+        if self.blocked.iter().any(|prefix| path.starts_with(prefix.as_str())) {
+            return Some(BLOCKED);
+        }
+        let only_reads = [Method::GET, Method::HEAD, Method::OPTIONS].contains(method);
+        if self.write_from.is_empty() || only_reads || !path.starts_with(AGENT_PREFIX) {
+            return None;
+        }
+        let client = client.map(|client| client.to_canonical());
+        let is_allowed = client.is_some_and(|client| self.write_from.iter().any(|net| net.contains(&client)));
+        (!is_allowed).then_some(RESTRICTED)
+    }
+}
+
+/// The path as the router will read it: `%61` is `a` there too, so it must not open a way around the rules.
+fn decoded(path: &str) -> String {
+    let mut bytes = Vec::with_capacity(path.len());
+    let mut rest = path.as_bytes();
+    while let Some((first, after)) = rest.split_first() {
+        let hex = after.get(..2).filter(|_| *first == b'%').and_then(|it| std::str::from_utf8(it).ok());
+        match hex.and_then(|hex| u8::from_str_radix(hex, 16).ok()) {
+            Some(byte) => {
+                bytes.push(byte);
+                rest = &after[2..];
+            }
+            None => {
+                bytes.push(*first);
+                rest = after;
+            }
+        }
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(method: Method, path: &str, client: &str, expected: Option<&str>) {
+        let rules = Rules {
+            blocked: vec!["/v1/agent/self".to_owned()],
+            write_from: vec!["10.0.0.0/8".parse().unwrap()],
+        };
+        assert_eq!(
+            rules.objection(&method, path, Some(client.parse().unwrap())),
+            expected,
+            "{method} {path}"
+        );
+    }
+
+    #[test]
+    fn blocked_endpoints_are_refused_however_they_are_written() {
+        check(Method::GET, "/v1/agent/self", "10.0.0.1", Some(BLOCKED));
+        check(Method::GET, "/v1/%61gent/s%65lf", "10.0.0.1", Some(BLOCKED));
+        check(Method::GET, "/v1/agent/services", "10.0.0.1", None);
+    }
+
+    #[test]
+    fn writes_are_taken_from_these_networks_only() {
+        check(Method::PUT, "/v1/agent/service/register", "10.0.0.1", None);
+        check(Method::PUT, "/v1/agent/service/register", "::ffff:10.0.0.1", None);
+        check(Method::PUT, "/v1/agent/service/register", "192.0.2.1", Some(RESTRICTED));
+        check(Method::PUT, "/v1/%61gent/service/register", "192.0.2.1", Some(RESTRICTED));
+        check(Method::GET, "/v1/agent/services", "192.0.2.1", None);
+        check(Method::PUT, "/v1/catalog/register", "192.0.2.1", None);
+    }
+}

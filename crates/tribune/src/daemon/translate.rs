@@ -1,0 +1,91 @@
+//! Settings in the words of the crates that they configure.
+
+use tribune_core::dns::{Name, ServiceTtls, SoaTimes, Zone};
+use tribune_core::{Node, NodeName};
+use tribune_dns::RecursorStrategy;
+use tribune_local::StoreAt;
+use tribune_raft::{ServerInfo, Storage};
+
+use super::StartError;
+use crate::datadir::{self, DataDir};
+use crate::settings::Settings;
+
+/// The folders of the data directory.
+const RAFT: &str = "raft";
+const LOCAL: &str = "local";
+
+pub(super) fn raft(
+    settings: &Settings,
+    node_id: &str,
+    data_dir: Option<&DataDir>,
+) -> Result<tribune_raft::Config, datadir::Error> {
+    let storage = match data_dir {
+        Some(data_dir) => Storage::Directory(data_dir.folder(RAFT)?),
+        None => Storage::Memory,
+    };
+    let network = &settings.network;
+    let server = ServerInfo {
+        id: node_id.to_owned(),
+        name: NodeName::clone(&settings.identity.name),
+        address: (network.advertise, network.server_port).into(),
+    };
+    let mut config = tribune_raft::Config::new(storage, server);
+    config.bootstrap = true;
+    config.snapshot_threshold = settings.raft.snapshot_threshold;
+    config.trailing_logs = settings.raft.trailing_logs;
+    Ok(config)
+}
+
+pub(super) fn local(
+    settings: &Settings,
+    node: Node,
+    data_dir: Option<&DataDir>,
+) -> Result<tribune_local::Config, datadir::Error> {
+    let store = match data_dir {
+        Some(data_dir) => StoreAt::Directory(data_dir.folder(LOCAL)?),
+        None => StoreAt::Memory,
+    };
+    let mut config = tribune_local::Config::new(node, store);
+    config.scripts = settings.checks.scripts;
+    config.check_update_interval = settings.checks.update_interval;
+    config.ae_interval = settings.checks.ae_interval;
+    config.output_bytes_max = settings.checks.output_bytes_max;
+    config.discard_check_output = settings.checks.discard_output;
+    Ok(config)
+}
+
+/// How DNS answers; also used when the configuration was read again.
+pub(crate) fn dns(settings: &Settings) -> Result<tribune_dns::Config, StartError> {
+    let written = &settings.dns;
+    let name = |key: &'static str, text: &str| {
+        Name::parse(text).ok_or_else(|| StartError::Domain { key, text: text.to_owned() })
+    };
+    let alt_domain = written.alt_domain.as_deref().map(|text| name("alt_domain", text)).transpose()?;
+    let seconds = |span: std::time::Duration| u32::try_from(span.as_secs()).unwrap_or(u32::MAX);
+    let service_ttl: ServiceTtls =
+        written.service_ttl.iter().map(|(name, ttl)| (name, seconds(*ttl))).collect();
+    let zone = Zone {
+        alt_domain,
+        only_passing: written.only_passing,
+        node_ttl: seconds(written.node_ttl),
+        service_ttl,
+        soa: SoaTimes {
+            refresh: written.soa.refresh,
+            retry: written.soa.retry,
+            expire: written.soa.expire,
+            min_ttl: written.soa.min_ttl,
+        },
+        enable_truncate: written.enable_truncate,
+        udp_answer_limit: written.udp_answer_limit,
+        a_record_limit: written.a_record_limit.unwrap_or(0),
+        additional_node_meta_txt: written.node_meta_txt,
+        disable_compression: written.disable_compression,
+        ..Zone::new(name("domain", &written.domain)?, settings.datacenter.clone())
+    };
+    let mut config = tribune_dns::Config::new(zone);
+    config.recursors.clone_from(&written.recursors);
+    config.recursor_timeout = written.recursor_timeout;
+    config.recursor_strategy =
+        if written.recursors_at_random { RecursorStrategy::Random } else { RecursorStrategy::Sequential };
+    Ok(config)
+}

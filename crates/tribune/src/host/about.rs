@@ -1,0 +1,230 @@
+//! What `/v1/agent/self` and `info` say: the configuration in force and the figures of each part. No secrets.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tribune_api::GoDuration;
+use tribune_api::agent::{AgentSelf, Coordinate, SelfConfig};
+use tribune_core::Node as Record;
+use tribune_local::ScriptPolicy;
+
+use super::Node;
+use crate::settings::Settings;
+use crate::telemetry::Usage;
+use crate::{membership, version};
+
+/// Axes of the space in which Consul places nodes.
+const COORDINATE_AXES: usize = 8;
+
+pub(super) fn about(node: &Node, record: &Record) -> AgentSelf {
+    let settings = node.settings.load();
+    AgentSelf {
+        config: SelfConfig {
+            datacenter: settings.datacenter.to_string(),
+            primary_datacenter: settings.primary_datacenter.to_string(),
+            node_name: record.name.to_string(),
+            node_id: record.id.to_string(),
+            revision: version::REVISION.to_owned(),
+            server: true,
+            version: version::CONSUL.to_owned(),
+            build_date: String::new(),
+        },
+        debug_config: debug_config(&settings, record),
+        // A node alone is at the origin, and as uncertain of it as one that has measured nothing.
+        coord: Some(Coordinate {
+            vec: vec![0.0; COORDINATE_AXES],
+            error: 1.5,
+            adjustment: 0.0,
+            height: 0.000_01,
+        }),
+        member: membership::listed(&settings, record, false),
+        stats: stats(node, &settings),
+        meta: record.meta.iter().map(|(key, value)| (key.to_string(), value.to_string())).collect(),
+    }
+}
+
+/// The settings in force under the names that Consul's users read them by.
+fn debug_config(settings: &Settings, record: &Record) -> BTreeMap<String, Value> {
+    let parts = [of_node(settings, record), of_network(settings), of_dns(settings), of_checks(settings)];
+    let objects = parts.into_iter().filter_map(|part| match part {
+        Value::Object(entries) => Some(entries),
+        _ => None,
+    });
+    objects.flatten().collect()
+}
+
+fn of_node(settings: &Settings, record: &Record) -> Value {
+    let telemetry = &settings.telemetry;
+    json!({
+        "Bootstrap": settings.is_bootstrap,
+        "BootstrapExpect": 1,
+        "DataDir": settings.data_dir,
+        "Datacenter": settings.datacenter.as_str(),
+        "DevMode": settings.is_dev,
+        "LeaveOnTerm": settings.leaving.on_terminate,
+        "LogLevel": settings.logging.level.to_string(),
+        "NodeID": record.id,
+        "NodeMeta": settings.identity.meta,
+        "NodeName": record.name.as_str(),
+        "PrimaryDatacenter": settings.primary_datacenter.as_str(),
+        "RaftSnapshotThreshold": settings.raft.snapshot_threshold,
+        "RaftTrailingLogs": settings.raft.trailing_logs,
+        "Revision": version::REVISION,
+        "ServerMode": true,
+        "SkipLeaveOnInt": !settings.leaving.on_interrupt,
+        "Telemetry": {
+            "DisableHostname": telemetry.host_name.is_none(),
+            "FilterDefault": telemetry.filter_default,
+            "MetricsPrefix": telemetry.prefix,
+            "PrometheusRetentionTime": span(telemetry.prometheus_retention.unwrap_or_default()),
+        },
+        "Version": version::CONSUL,
+    })
+}
+
+fn of_network(settings: &Settings) -> Value {
+    let network = &settings.network;
+    json!({
+        "AdvertiseAddrLAN": network.advertise,
+        "AdvertiseAddrWAN": network.advertise_wan,
+        "BindAddr": network.bind,
+        "ClientAddrs": network.client,
+        "DNSAddrs": urls(&network.dns, "udp"),
+        "DNSPort": port(&network.dns),
+        "GRPCPort": -1,
+        "HTTPAddrs": urls(&network.http, "tcp"),
+        "HTTPBlockEndpoints": settings.http.block_endpoints,
+        "HTTPMaxConnsPerClient": settings.http.connections_per_client_max.unwrap_or(0),
+        "HTTPPort": port(&network.http),
+        "HTTPSPort": -1,
+        "SerfPortLAN": network.serf_lan_port,
+        "SerfPortWAN": network.serf_wan_port.map_or(-1, i32::from),
+        "ServerPort": network.server_port,
+        "TaggedAddresses": network.tagged_addresses,
+    })
+}
+
+fn of_dns(settings: &Settings) -> Value {
+    let dns = &settings.dns;
+    json!({
+        "DNSAltDomain": dns.alt_domain,
+        "DNSDomain": dns.domain,
+        "DNSEnableTruncate": dns.enable_truncate,
+        "DNSNodeTTL": span(dns.node_ttl),
+        "DNSOnlyPassing": dns.only_passing,
+        "DNSRecursorTimeout": span(dns.recursor_timeout),
+        "DNSRecursors": dns.recursors,
+        "DNSUDPAnswerLimit": dns.udp_answer_limit,
+    })
+}
+
+fn of_checks(settings: &Settings) -> Value {
+    let checks = &settings.checks;
+    json!({
+        "CheckOutputMaxSize": checks.output_bytes_max,
+        "CheckUpdateInterval": span(checks.update_interval),
+        "DiscardCheckOutput": checks.discard_output,
+        "EnableLocalScriptChecks": checks.scripts != ScriptPolicy::Nobody,
+        "EnableRemoteScriptChecks": checks.scripts == ScriptPolicy::Anyone,
+    })
+}
+
+fn span(span: Duration) -> String {
+    GoDuration::from(span).to_string()
+}
+
+fn urls(addresses: &[SocketAddr], scheme: &str) -> Vec<String> {
+    addresses.iter().map(|address| format!("{scheme}://{address}")).collect()
+}
+
+/// The port that all of them share, or -1 for an interface that is off.
+fn port(addresses: &[SocketAddr]) -> i32 {
+    addresses.first().map_or(-1, |address| i32::from(address.port()))
+}
+
+type Section = BTreeMap<String, String>;
+
+fn stats(node: &Node, settings: &Settings) -> BTreeMap<String, Section> {
+    let local = node.local.stats();
+    let cluster = node.replica.cluster();
+    let usage = Usage::now();
+    let leader = cluster.leader.as_ref().map_or(String::new(), |leader| leader.address.to_string());
+    let state = if cluster.is_leader { "Leader" } else { "Follower" };
+    let others = cluster.servers.len().saturating_sub(1);
+    let cpus = std::thread::available_parallelism().map_or(1, std::num::NonZero::get).to_string();
+    BTreeMap::from([
+        section(
+            "agent",
+            &[
+                ("check_monitors", local.check_monitors.to_string()),
+                ("check_ttls", local.check_ttls.to_string()),
+                ("checks", local.checks.to_string()),
+                ("services", local.services.to_string()),
+            ],
+        ),
+        section(
+            "build",
+            &[
+                ("prerelease", String::new()),
+                ("revision", version::REVISION.to_owned()),
+                ("tribune", version::TRIBUNE.to_owned()),
+                ("version", version::CONSUL.to_owned()),
+            ],
+        ),
+        section(
+            "consul",
+            &[
+                ("acl", "disabled".to_owned()),
+                ("bootstrap", settings.is_bootstrap.to_string()),
+                ("known_datacenters", "1".to_owned()),
+                ("leader", cluster.is_leader.to_string()),
+                ("leader_addr", leader),
+                ("server", "true".to_owned()),
+            ],
+        ),
+        section(
+            "raft",
+            &[
+                ("applied_index", cluster.applied.to_string()),
+                ("commit_index", cluster.commit.to_string()),
+                (
+                    "last_contact",
+                    cluster.last_contact.map_or("never".to_owned(), |it| GoDuration::from(it).to_string()),
+                ),
+                ("last_log_index", cluster.last_log.to_string()),
+                ("last_snapshot_index", cluster.snapshot.to_string()),
+                ("num_peers", others.to_string()),
+                ("state", state.to_owned()),
+                ("term", cluster.term.to_string()),
+            ],
+        ),
+        section(
+            "runtime",
+            &[
+                ("arch", std::env::consts::ARCH.to_owned()),
+                ("cpu_count", cpus),
+                ("open_files", usage.open_files.to_string()),
+                ("os", std::env::consts::OS.to_owned()),
+                ("resident_bytes", usage.resident_bytes.to_string()),
+                ("threads", usage.threads.to_string()),
+            ],
+        ),
+        section(
+            "serf_lan",
+            &[
+                ("encrypted", "false".to_owned()),
+                ("failed", "0".to_owned()),
+                ("health_score", "0".to_owned()),
+                ("left", "0".to_owned()),
+                ("members", cluster.servers.len().to_string()),
+            ],
+        ),
+    ])
+}
+
+fn section(name: &str, entries: &[(&str, String)]) -> (String, Section) {
+    let entries = entries.iter().map(|(key, value)| ((*key).to_owned(), value.clone())).collect();
+    (name.to_owned(), entries)
+}
