@@ -19,6 +19,8 @@ pub struct ApiError {
 pub const NO_CLUSTER_LEADER: &str = "No cluster leader";
 /// Text of an answer when no way leads to the datacenter that was asked for.
 pub const NO_PATH_TO_DATACENTER: &str = "No path to datacenter";
+/// Text of a client agent's answer when it knows no server to ask.
+pub const NO_KNOWN_SERVERS: &str = "No known Consul servers";
 /// Text of an answer when the datacenter is known but nobody there answers.
 pub const REMOTE_DC_UNREACHABLE: &str = "Remote DC has no server currently reachable";
 /// Text of an answer when a new leader cannot vouch for consistent reads yet.

@@ -16,12 +16,6 @@ pub const KNOWN_LEADER: &str = "x-consul-knownleader";
 pub const LAST_CONTACT: &str = "x-consul-lastcontact";
 /// The mode that the answer was made in.
 pub const EFFECTIVE_CONSISTENCY: &str = "x-consul-effective-consistency";
-/// Which way a blocking read was answered.
-pub const QUERY_BACKEND: &str = "x-consul-query-backend";
-/// What is allowed without rules.
-pub const DEFAULT_ACL_POLICY: &str = "x-consul-default-acl-policy";
-/// Whether addresses were translated for callers from elsewhere.
-pub const TRANSLATE_ADDRESSES: &str = "x-consul-translate-addresses";
 /// Hash of an agent's service, for blocking by hash.
 pub const CONTENT_HASH: &str = "x-consul-contenthash";
 /// The status behind an answer about local health.

@@ -7,6 +7,9 @@ use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use parking_lot::Mutex;
 use reqwest::{Identity, Url};
+use tribune_api::error::{
+    NO_CLUSTER_LEADER, NO_KNOWN_SERVERS, NO_PATH_TO_DATACENTER, NOT_READY, REMOTE_DC_UNREACHABLE,
+};
 
 use crate::address::Address;
 use crate::breaker::{Breaker, Ticket};
@@ -18,13 +21,8 @@ use crate::request::Request;
 const REFUSAL_BYTES_MAX: usize = 4096;
 
 /// Texts of status 500 that mean the agent cannot reach those who decide. Nothing was done.
-const CANNOT_SERVE: [&str; 5] = [
-    "No cluster leader",
-    "No known Consul servers",
-    "Not ready to serve consistent reads",
-    "Remote DC has no server currently reachable",
-    "No path to datacenter",
-];
+const CANNOT_SERVE: [&str; 5] =
+    [NO_CLUSTER_LEADER, NO_KNOWN_SERVERS, NOT_READY, REMOTE_DC_UNREACHABLE, NO_PATH_TO_DATACENTER];
 
 /// One agent.
 #[derive(Debug)]
