@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::decode::{DecodeError, Object, or_default, parse};
+use crate::decode::{DecodeError, DecodeReason, Object, or_default, parse};
 use crate::health::CheckRegistration;
 
 /// A node as lists and answers show it.
@@ -285,7 +285,10 @@ pub(crate) fn decode_mesh(object: &mut Object) -> Result<bool, DecodeError> {
     let native = object.nested(&["Connect"], |value| {
         let mut connect = Object::new(value)?;
         let native = connect.flag(&["Native"])?.unwrap_or(false);
-        connect.refuse(&["SidecarService", "sidecar_service"], INSTEAD)?;
+        // An empty sidecar asks for one with everything at its default, so it says something.
+        connect.nested(&["SidecarService", "sidecar_service"], |_| {
+            Err::<(), _>(DecodeError::here(DecodeReason::NotOffered(INSTEAD)))
+        })?;
         Ok(native)
     })?;
     Ok(native.unwrap_or(false))

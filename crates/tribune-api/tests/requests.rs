@@ -179,7 +179,7 @@ fn checks_of_services_and_the_mesh_are_refused_in_clear_words() {
             "Proxy cannot be used: the service mesh is not part of Tribune; register the service without it",
         ),
         (
-            r#"{"Name":"x","Connect":{"SidecarService":{"Port":1}}}"#,
+            r#"{"Name":"x","Connect":{"SidecarService":{}}}"#,
             "Connect.SidecarService cannot be used: the service mesh is not part of Tribune; register the service \
              without it",
         ),
