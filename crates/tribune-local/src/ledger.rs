@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
@@ -16,7 +16,7 @@ use crate::config::{Config, Definitions, ScriptPolicy};
 use crate::error::Error;
 use crate::registry::{Key, Others, OutputRules, Put, Registry};
 use crate::snapshot::{Origin, Snapshot};
-use crate::store::{Op, SavedList, Store};
+use crate::store::{Op, SavedList, Saving, Store};
 
 /// What all handles and tasks of one agent share.
 pub(crate) struct Ledger {
@@ -28,6 +28,8 @@ pub(crate) struct Ledger {
     pub(crate) timers_changed: Notify,
     pub(crate) sync_wanted: Notify,
     pub(crate) pauses: AtomicUsize,
+    /// Set by whoever was turned away by the catalog, for the sync to come back to it.
+    pub(crate) sync_failed: AtomicBool,
     pub(crate) counters: Counters,
     services_changed: watch::Sender<u64>,
     alerts: Alerts,
@@ -75,6 +77,7 @@ impl Ledger {
             timers_changed: Notify::new(),
             sync_wanted: Notify::new(),
             pauses: AtomicUsize::new(0),
+            sync_failed: AtomicBool::new(false),
             counters: Counters::default(),
             services_changed: watch::Sender::new(0),
             alerts,
@@ -238,7 +241,7 @@ impl Ledger {
             let put = registry.put_service(&instance, &checks, (Origin::Api, others), now);
             (put.changed, slot.submit(put.ops))
         });
-        self.finish(changed.then_some(key), saving).await
+        self.finish(key, changed, saving).await
     }
 
     pub(crate) async fn put_check(&self, spec: CheckSpec) -> Result<(), Error> {
@@ -254,7 +257,7 @@ impl Ledger {
             registry.put_check(spec, kind, Origin::Api, now, &mut put);
             Ok((put.changed, slot.submit(put.ops)))
         })?;
-        self.finish(changed.then_some(key), saving).await
+        self.finish(key, changed, saving).await
     }
 
     pub(crate) async fn remove_service(&self, id: &InstanceId) -> Result<(), Error> {
@@ -265,7 +268,7 @@ impl Ledger {
             registry.remove_service(&key, &mut ops, now).then(|| slot.submit(ops))
         });
         let saving = saving.ok_or_else(|| Error::UnknownService(id.clone()))?;
-        self.finish(Some(Key::Service(key)), saving).await
+        self.finish(Key::Service(key), true, saving).await
     }
 
     pub(crate) async fn remove_check(&self, id: &CheckId) -> Result<(), Error> {
@@ -276,18 +279,36 @@ impl Ledger {
             registry.remove_check(&key, &mut ops, now).then(|| slot.submit(ops))
         });
         let saving = saving.ok_or_else(|| Error::UnknownCheck(id.clone()))?;
-        self.finish(Some(Key::Check(key)), saving).await
+        self.finish(Key::Check(key), true, saving).await
     }
 
-    /// Waits for the disk and for the catalog together. Only the disk can fail it.
-    async fn finish(&self, key: Option<Key>, saving: crate::store::Saving) -> Result<(), Error> {
-        let Some(key) = key else { return saving.wait().await };
+    /// Waits for the disk and for the catalog together. Only the disk can fail it; what it did not take is
+    /// written again later, or when the same is asked for again.
+    async fn finish(&self, key: Key, changed: bool, saving: Saving) -> Result<(), Error> {
         let told = async {
-            if let Err(error) = self.push(BTreeSet::from([key])).await {
+            let keys = if changed { BTreeSet::from([key.clone()]) } else { BTreeSet::new() };
+            if let Err(error) = self.push(keys).await {
                 tracing::warn!(%error, "failed to sync remote state");
             }
         };
-        tokio::join!(saving.wait(), told).0
+        let (saved, ()) = tokio::join!(saving.wait(), told);
+        if saved.is_err() {
+            self.change(|registry, _| registry.mark_unsaved([key]));
+        }
+        saved
+    }
+
+    /// Writes again what the disk did not take.
+    pub(crate) async fn save_again(&self) {
+        let Ok(slot) = self.store.reserve().await else { return };
+        let (keys, saving) = self.change(|registry, _| {
+            let keys = registry.take_unsaved();
+            let ops = keys.iter().flat_map(|key| registry.saved_form(key)).collect();
+            (keys, slot.submit(ops))
+        });
+        if !keys.is_empty() && saving.wait().await.is_err() {
+            self.change(|registry, _| registry.mark_unsaved(keys));
+        }
     }
 
     pub(crate) fn stats(&self) -> Stats {

@@ -51,6 +51,8 @@ pub(crate) struct Registry {
     held: BTreeSet<(Timestamp, Folded)>,
     /// TTL checks whose renewal is worth writing down.
     unsaved_states: BTreeSet<Folded>,
+    /// What could not be written to disk.
+    unsaved: BTreeSet<Key>,
     generations: u64,
     pending: Pending,
 }
@@ -62,6 +64,8 @@ struct Machine {
     scheduled: Option<Timestamp>,
     probe: Option<AbortHandle>,
     output_due: Option<Timestamp>,
+    /// Whether people were told that it is critical, and so are to be told when it no longer is.
+    alerted: bool,
     saved_until: Timestamp,
 }
 
@@ -117,6 +121,7 @@ impl Registry {
             dirty: BTreeSet::new(),
             held: BTreeSet::new(),
             unsaved_states: BTreeSet::new(),
+            unsaved: BTreeSet::new(),
             generations: 0,
             pending: Pending::default(),
         }
@@ -170,6 +175,10 @@ impl Registry {
         }
         if put.changed {
             self.refresh_aliases(Some(&key), now);
+        }
+        let key = Key::Service(key);
+        if self.unsaved.remove(&key) {
+            put.ops.extend(self.saved_form(&key));
         }
         put
     }
@@ -262,6 +271,48 @@ impl Registry {
             {
                 self.held.remove(&(due, key));
             }
+        }
+    }
+
+    /// Notes what could not be written to disk.
+    pub(crate) fn mark_unsaved(&mut self, keys: impl IntoIterator<Item = Key>) {
+        self.unsaved.extend(keys);
+    }
+
+    /// Hands out what could not be written to disk.
+    pub(crate) fn take_unsaved(&mut self) -> BTreeSet<Key> {
+        std::mem::take(&mut self.unsaved)
+    }
+
+    /// What brings the disk in line with the list: nothing of it is left there that is not in the list.
+    pub(crate) fn saved_form(&self, key: &Key) -> Vec<Op> {
+        let check_form = |key: &Folded| match self.view.checks.get(key) {
+            Some(check) if check.origin == Origin::Api => Op::PutCheck(Box::new((*check.spec).clone())),
+            _ => Op::RemoveCheck(key.clone()),
+        };
+        match key {
+            Key::Check(key) => vec![check_form(key)],
+            Key::Service(key) => {
+                let service = match self.view.services.get(key) {
+                    Some(service) if service.origin == Origin::Api => {
+                        Op::PutService(service.registered.clone())
+                    }
+                    _ => Op::RemoveService(key.clone()),
+                };
+                let checks = self.view.check_keys_of(key.clone()).map(check_form);
+                std::iter::once(service).chain(checks).collect()
+            }
+        }
+    }
+
+    /// Notes a change of status for those who are to be told: that it turned critical, and that it no longer is.
+    /// The critical state in which checks begin is nobody's news, and so neither is its end.
+    fn note_transition(&mut self, key: &Folded, check: Arc<LocalCheck>, from: Status) {
+        let Some(machine) = self.machines.get_mut(key) else { return };
+        let critical = check.status == Status::Critical;
+        if critical != machine.alerted {
+            machine.alerted = critical;
+            self.pending.transitions.push(Transition { check, from });
         }
     }
 

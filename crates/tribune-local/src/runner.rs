@@ -56,7 +56,10 @@ pub(crate) async fn run(ledger: Arc<Ledger>, prober: Arc<Prober>, stop: Cancella
                 Err(ended) => error!(%ended, "a probe broke off"),
             },
             _ = saving.tick() => save_states(&ledger).await,
-            _ = reporting.tick() => report(&ledger),
+            _ = reporting.tick() => {
+                report(&ledger);
+                ledger.save_again().await;
+            }
         }
     }
     work.shutdown().await;

@@ -5,12 +5,15 @@ use std::sync::Arc;
 use imbl::{OrdMap, OrdSet};
 use tribune_core::{Check, CheckKind, CheckSpec, Folded, ServiceInstance, Status};
 
+/// What stands for the node itself among the owners of checks: no service has an empty id.
+pub(crate) const NODE_OWNER: &str = "";
+
 /// Services and checks of this node at one moment.
 #[derive(Debug, Clone, Default)]
 pub struct Snapshot {
     pub(crate) services: OrdMap<Folded, Arc<LocalService>>,
     pub(crate) checks: OrdMap<Folded, Arc<LocalCheck>>,
-    /// Which checks belong to which service.
+    /// Which checks belong to which service, or to the node.
     pub(crate) owned: OrdSet<(Folded, Folded)>,
 }
 
@@ -78,7 +81,7 @@ impl Snapshot {
 
     /// The checks that belong to no service.
     pub fn node_checks(&self) -> impl Iterator<Item = &Arc<LocalCheck>> {
-        self.checks.values().filter(|check| check.spec.service_id.is_none())
+        self.check_keys_of(Folded::new(NODE_OWNER)).filter_map(|key| self.checks.get(key))
     }
 
     pub(crate) fn check_keys_of(&self, owner: Folded) -> impl Iterator<Item = &Folded> {

@@ -97,6 +97,7 @@ impl Ledger {
                 self.counters.syncs_failed.fetch_add(1, Ordering::Relaxed);
                 metrics::counter!("agent.ae.sync_failed").increment(1);
                 drop(outgoing);
+                self.sync_failed.store(true, Ordering::Release);
                 self.sync_wanted.notify_one();
                 Err(error)
             }
@@ -123,14 +124,18 @@ impl Ledger {
 
     fn refused(&self, item: &Item, refusal: &Refusal) {
         match refusal {
-            // The catalog lost a service whose check changed: put it back, checks and all. That cannot be
-            // refused for the same reason.
-            Refusal::MissingInstance { instance, .. } => {
-                let key = Key::Service(instance.folded());
-                if !item.keys.contains(&key) {
-                    let checks = item.keys.iter().cloned();
-                    self.change(|registry, _| registry.mark(checks.chain([key])));
-                }
+            // The catalog lost a service whose check changed. Services bring their checks along, so these
+            // cannot be refused for the same reason.
+            Refusal::MissingInstance { .. } => {
+                let owners = match &item.command {
+                    Command::Register(put) if put.service.is_none() => put.checks.iter(),
+                    _ => [].iter(),
+                };
+                let owners = owners.map(|check| match &check.service_id {
+                    Some(service) => Key::Service(service.folded()),
+                    None => Key::Check(check.id.folded()),
+                });
+                self.change(|registry, _| registry.mark(owners));
             }
             Refusal::NodeNameTaken { .. } => {}
         }
@@ -196,17 +201,19 @@ pub(crate) async fn run(ledger: &Ledger, stop: CancellationToken) {
     let mut full_at = Instant::now();
     let mut retry = RETRY_MIN;
     loop {
-        let output_due = ledger.change(|registry, _| registry.next_output_due());
-        let output_due = output_due.map(|due| ledger.clock.instant(due));
-        let next = output_due.map_or(full_at, |due| due.min(full_at));
+        let next = if ledger.paused() { Instant::now() + RETRY_MIN } else { next_round(ledger, full_at) };
         tokio::select! {
             () = stop.cancelled() => return,
             () = ledger.sync_wanted.notified() => {}
             () = sleep_until(next) => {}
         }
+        if ledger.sync_failed.swap(false, Ordering::AcqRel) {
+            // Somebody was turned away just now: all of it is looked at again, but not at once.
+            full_at = full_at.min(Instant::now() + staggered(retry));
+            retry = (retry * 2).min(ledger.scaled(RETRY_MAX).await);
+            continue;
+        }
         if ledger.paused() {
-            // Resuming wakes this loop.
-            full_at = full_at.max(Instant::now() + RETRY_MIN);
             continue;
         }
         let synced = tokio::select! {
@@ -221,11 +228,16 @@ pub(crate) async fn run(ledger: &Ledger, stop: CancellationToken) {
             }
             Err(error) => {
                 warn!(%error, "failed to sync remote state");
-                full_at = full_at.min(Instant::now() + staggered(retry));
-                retry = (retry * 2).min(ledger.scaled(RETRY_MAX).await);
+                full_at = Instant::now() + staggered(retry);
             }
         }
     }
+}
+
+/// When there is something to do without being called: a comparison, or an output that was held back.
+fn next_round(ledger: &Ledger, full_at: Instant) -> Instant {
+    let output_due = ledger.change(|registry, _| registry.next_output_due());
+    output_due.map_or(full_at, |due| ledger.clock.instant(due).min(full_at))
 }
 
 /// One round: everything when its time has come, otherwise what changed. `true` when it was everything.
@@ -330,7 +342,7 @@ fn log(command: &Command) {
     match command {
         Command::Register(put) => match &put.service {
             Some(service) => info!(service = %service.id, "Synced service"),
-            None => put.checks.iter().for_each(|check| debug!(check = %check.id, "Synced check")),
+            None => put.checks.iter().for_each(|check| info!(check = %check.id, "Synced check")),
         },
         Command::Deregister(take) => match &take.target {
             Target::Node => {}

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tribune_core::check::Change;
 use tribune_core::{CheckKind, Folded, Status, Timestamp};
 
-use super::{Key, Registry, Transition};
+use super::{Key, Registry};
 use crate::probe::alias::{Seen, worst};
 use crate::snapshot::LocalCheck;
 
@@ -75,7 +75,7 @@ impl Registry {
         self.pending.publish = true;
         self.mark([Key::Check(key.clone())]);
         let Change::Status { from, .. } = change else { return false };
-        self.pending.transitions.push(Transition { check, from });
+        self.note_transition(key, check, from);
         true
     }
 
@@ -83,8 +83,9 @@ impl Registry {
         if !service.is_empty() && self.view.service(service).is_none() {
             return (Status::Critical, format!("Service {service} could not be found on this node"));
         }
-        let own = self.view.node_checks().chain(self.view.checks_of(service));
-        let others = own.filter(|check| check.spec.id.folded() != *alias);
+        let of_service = (!service.is_empty()).then(|| self.view.checks_of(service)).into_iter().flatten();
+        let all = self.view.node_checks().chain(of_service);
+        let others = all.filter(|check| check.spec.id.folded() != *alias);
         worst(others.map(|check| Seen {
             name: &check.spec.name,
             status: check.status,

@@ -6,8 +6,8 @@ use std::time::Duration;
 use tribune_core::check::{Change, Observation};
 use tribune_core::{CheckKind, CheckMachine, CheckSpec, Folded, Status, Timestamp};
 
-use super::{Key, Machine, Put, Registry, Transition};
-use crate::snapshot::{LocalCheck, Origin};
+use super::{Key, Machine, Put, Registry};
+use crate::snapshot::{LocalCheck, NODE_OWNER, Origin};
 use crate::store::{Op, SavedState};
 
 /// A renewal is written down when what is on disk would run out within this part of the TTL.
@@ -26,6 +26,10 @@ impl Registry {
         let key = spec.id.folded();
         let old = self.view.checks.get(&key).cloned();
         if old.as_ref().is_some_and(|old| *old.spec == spec && old.origin == origin) {
+            let key = Key::Check(key);
+            if self.unsaved.remove(&key) {
+                put.ops.extend(self.saved_form(&key));
+            }
             return;
         }
         match (origin, &old) {
@@ -37,13 +41,12 @@ impl Registry {
         }
         put.changed = true;
         let mut machine = CheckMachine::new(&spec, kind, now, first_probe_offset(&spec, kind));
+        let alerted = self.machines.get(&key).is_some_and(|machine| machine.alerted);
         if let Some(old) = &old {
             machine.carry(old.status, old.output.clone(), now);
             self.forget_check(&key, old);
         }
-        if let Some(owner) = &spec.service_id {
-            self.view.owned.insert((owner.folded(), key.clone()));
-        }
+        self.view.owned.insert((owner_key(&spec), key.clone()));
         let (status, output) = (machine.status(), machine.output().clone());
         let check = LocalCheck { spec: Arc::new(spec), kind, origin, status, output };
         self.generations += 1;
@@ -53,6 +56,7 @@ impl Registry {
             scheduled: None,
             probe: None,
             output_due: None,
+            alerted,
             saved_until: Timestamp::default(),
         };
         self.machines.insert(key.clone(), machine);
@@ -76,7 +80,8 @@ impl Registry {
 
     pub(super) fn drop_check(&mut self, key: &Folded, ops: &mut Vec<Op>) {
         let Some(check) = self.view.checks.remove(key) else { return };
-        if check.origin == Origin::Api {
+        // Renewals are kept for checks from files as well.
+        if check.origin == Origin::Api || check.kind == CheckKind::Ttl {
             ops.push(Op::RemoveCheck(key.clone()));
         }
         self.forget_check(key, &check);
@@ -93,9 +98,7 @@ impl Registry {
                 self.held.remove(&(due, key.clone()));
             }
         }
-        if let Some(owner) = &check.spec.service_id {
-            self.view.owned.remove(&(owner.folded(), key.clone()));
-        }
+        self.view.owned.remove(&(owner_key(&check.spec), key.clone()));
         self.unsaved_states.remove(key);
         self.unfollow(key, check);
     }
@@ -175,7 +178,7 @@ impl Registry {
         match change {
             Change::Status { from, .. } => {
                 self.mark([Key::Check(key.clone())]);
-                self.pending.transitions.push(Transition { check, from });
+                self.note_transition(key, check, from);
                 self.refresh_aliases(owner.as_ref(), now);
             }
             Change::Output if self.outputs.held_back.is_zero() => self.mark([Key::Check(key.clone())]),
@@ -195,6 +198,11 @@ impl Registry {
             self.pending.sync = true;
         }
     }
+}
+
+/// Under which name a check stands in the list of what belongs to what.
+fn owner_key(spec: &CheckSpec) -> Folded {
+    spec.service_id.as_ref().map_or_else(|| Folded::new(NODE_OWNER), |id| id.folded())
 }
 
 /// How long after its definition a check is probed first: anywhere within its interval, lest all checks of a

@@ -231,11 +231,9 @@ async fn health<T: AsyncRead + AsyncWrite + Unpin>(stream: T) {
         assert_eq!(request.headers()["content-type"], "application/grpc");
         let mut body = request.into_body();
         // The body moves only while the connection is polled; it is small enough to be there already or soon.
-        let message = loop {
-            tokio::select! {
-                data = body.data() => break data.unwrap().unwrap(),
-                _ = std::future::poll_fn(|context| connection.poll_closed(context)) => return,
-            }
+        let message = tokio::select! {
+            data = body.data() => data.unwrap().unwrap(),
+            _ = std::future::poll_fn(|context| connection.poll_closed(context)) => return,
         };
         let head = http::Response::builder().header("content-type", "application/grpc");
         let status: u8 = match &message[5..] {
