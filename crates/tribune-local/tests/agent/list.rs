@@ -51,10 +51,12 @@ async fn what_was_acknowledged_is_there_after_a_restart() {
     agent.deregister_service(&instance("s2")).await.unwrap();
     agent.node_maintenance(true, "disk swap").await.unwrap();
     let before = agent.services();
-    // Not stopped in order: dropped, as a crash would.
-    drop((agent, running));
+    // The file as a power cut would leave it: never closed.
+    let cut = tempfile::tempdir().unwrap();
+    std::fs::copy(directory.path().join("local.redb"), cut.path().join("local.redb")).unwrap();
+    running.stop().await;
 
-    let (agent, running) = reopened(&directory, &catalog).await;
+    let (agent, running) = start(on_disk(&cut), &catalog).await;
     let after = agent.services();
     assert_eq!(after.services().len(), 63);
     assert!(after.services().eq(before.services()));
@@ -63,23 +65,6 @@ async fn what_was_acknowledged_is_there_after_a_restart() {
     assert_eq!((restored.status, &*restored.output), (Status::Warning, "so so"));
     assert_eq!(after.check("_node_maintenance").unwrap().kind.as_str(), "maintenance");
     running.stop().await;
-}
-
-/// The lock on the file is free once the writer of the one before has ended.
-async fn reopened(
-    directory: &tempfile::TempDir,
-    catalog: &std::sync::Arc<Datacenter>,
-) -> (LocalAgent, tribune_local::Running) {
-    let until = Instant::now() + Duration::from_secs(30);
-    loop {
-        match LocalAgent::start(on_disk(directory), catalog.clone(), Definitions::default()).await {
-            Ok(started) => return started,
-            Err(Error::UnusableStore { .. }) if Instant::now() < until => {
-                tokio::time::sleep(Duration::from_millis(10)).await;
-            }
-            Err(error) => panic!("{error}"),
-        }
-    }
 }
 
 #[tokio::test]
