@@ -154,7 +154,7 @@ impl Registry {
         let key = instance.id.folded();
         let mut put = Put::default();
         let old = self.view.services.get(&key);
-        if !old.is_some_and(|old| old.registered == *instance && old.origin == origin) {
+        if !old.is_some_and(|old| old.registered() == *instance && old.origin == origin) {
             match origin {
                 Origin::Api => put.ops.push(Op::PutService(instance.clone())),
                 Origin::File if old.is_some_and(|old| old.origin == Origin::Api) => {
@@ -162,8 +162,8 @@ impl Registry {
                 }
                 Origin::File => {}
             }
-            let (registered, instance) = (instance.clone(), instance.clone());
-            self.view.services.insert(key.clone(), Arc::new(LocalService { registered, instance, origin }));
+            let service = LocalService { instance: instance.clone(), registered_tags: None, origin };
+            self.view.services.insert(key.clone(), Arc::new(service));
             self.pending.services = true;
             self.pending.publish = true;
             put.changed = true;
@@ -233,7 +233,8 @@ impl Registry {
         if expected != old.instance || old.instance == instance {
             return;
         }
-        let adopted = LocalService { instance, ..(**old).clone() };
+        let registered_tags = Some(old.registered().tags);
+        let adopted = LocalService { instance, registered_tags, origin: old.origin };
         self.view.services.insert(key, Arc::new(adopted));
         self.pending.services = true;
         self.pending.publish = true;
@@ -255,9 +256,9 @@ impl Registry {
         std::mem::take(&mut self.dirty)
     }
 
-    /// Whether a new output of the check waits for its time.
-    pub(crate) fn holds_output(&self, check: &Folded) -> bool {
-        self.machines.get(check).is_some_and(|machine| machine.output_due.is_some())
+    /// The checks with a new output that waits for its time.
+    pub(crate) fn held_outputs(&self) -> BTreeSet<Folded> {
+        self.held.iter().map(|(_, check)| check.clone()).collect()
     }
 
     /// The catalog has these outputs now. One that changed since waits on.
@@ -294,9 +295,7 @@ impl Registry {
             Key::Check(key) => vec![check_form(key)],
             Key::Service(key) => {
                 let service = match self.view.services.get(key) {
-                    Some(service) if service.origin == Origin::Api => {
-                        Op::PutService(service.registered.clone())
-                    }
+                    Some(service) if service.origin == Origin::Api => Op::PutService(service.registered()),
                     _ => Op::RemoveService(key.clone()),
                 };
                 let checks = self.view.check_keys_of(key.clone()).map(check_form);

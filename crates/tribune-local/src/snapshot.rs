@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use imbl::{OrdMap, OrdSet};
+use smol_str::SmolStr;
 use tribune_core::{Check, CheckKind, CheckSpec, Folded, ServiceInstance, Status};
 
 /// What stands for the node itself among the owners of checks: no service has an empty id.
@@ -20,10 +21,10 @@ pub struct Snapshot {
 /// A service of this node. The same `Arc` stays in all snapshots until the service itself changes.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LocalService {
-    /// As it was registered.
-    pub registered: ServiceInstance,
-    /// As it stands, which differs in its tags when others may tag it and did.
+    /// As it stands.
     pub instance: ServiceInstance,
+    /// The tags it was registered with, when others may tag it and did.
+    pub registered_tags: Option<Box<[SmolStr]>>,
     /// Where it came from.
     pub origin: Origin,
 }
@@ -87,6 +88,14 @@ impl Snapshot {
     pub(crate) fn check_keys_of(&self, owner: Folded) -> impl Iterator<Item = &Folded> {
         let first = (owner.clone(), Folded::new(""));
         self.owned.range(first..).take_while(move |(service, _)| *service == owner).map(|(_, check)| check)
+    }
+}
+
+impl LocalService {
+    /// As it was registered.
+    pub fn registered(&self) -> ServiceInstance {
+        let tags = self.registered_tags.as_ref().unwrap_or(&self.instance.tags);
+        ServiceInstance { tags: tags.clone(), ..self.instance.clone() }
     }
 }
 

@@ -174,9 +174,7 @@ impl Ledger {
     }
 
     fn mine<'a>(&self, snapshot: &'a Snapshot, node: &'a Node) -> Mine<'a> {
-        let held: BTreeSet<Folded> = self.change(|registry, _| {
-            snapshot.checks.keys().filter(|key| registry.holds_output(key)).cloned().collect()
-        });
+        let held = self.change(|registry, _| registry.held_outputs());
         let services = snapshot.services().map(|service| &service.instance).collect();
         let checks = snapshot
             .checks

@@ -3,7 +3,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
-use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition, TableError};
+use redb::{Builder, Database, ReadableDatabase, ReadableTable, TableDefinition, TableError};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -26,6 +26,10 @@ const FILE_NAME: &str = "local.redb";
 /// First byte of each value. A file of a later version is refused rather than half read.
 const VERSION: u8 = 1;
 
+/// How much of the file redb keeps in memory. The list itself is held in memory by the agent, so this is only
+/// for the pages that the next write touches; redb's own default is a gigabyte.
+const CACHE_BYTES: usize = 8 << 20;
+
 /// The list's file. After a failed write it is opened anew, because redb gives up on a file that failed once.
 pub(super) struct ListFile {
     path: PathBuf,
@@ -44,7 +48,7 @@ impl ListFile {
             return Err(damaged("it is empty".into()));
         }
         let read = catch_unwind(AssertUnwindSafe(|| {
-            let mut database = Database::open(&path).map_err(|error| opening(&path, &error))?;
+            let mut database = builder().open(&path).map_err(|error| opening(&path, &error))?;
             // All pages are looked at: a list with a hole in it would take services out of the catalog.
             database.check_integrity().map_err(|error| opening(&path, &error))?;
             let list = load(&database).map_err(&damaged)?;
@@ -61,12 +65,18 @@ impl ListFile {
     pub(super) fn write(&mut self, ops: &[Op]) -> Result<(), String> {
         let database = match self.database.take() {
             Some(database) => database,
-            None => Database::open(&self.path).map_err(|error| error.to_string())?,
+            None => builder().open(&self.path).map_err(|error| error.to_string())?,
         };
         store(&database, ops)?;
         self.database = Some(database);
         Ok(())
     }
+}
+
+fn builder() -> Builder {
+    let mut builder = Database::builder();
+    builder.set_cache_size(CACHE_BYTES);
+    builder
 }
 
 /// Makes the file under another name first, so that a crash on the way leaves no half of it behind.
@@ -75,7 +85,7 @@ fn create(path: &Path) -> Result<(), String> {
     if new.exists() {
         std::fs::remove_file(&new).map_err(|error| error.to_string())?;
     }
-    let database = Database::create(&new).map_err(|error| error.to_string())?;
+    let database = builder().create(&new).map_err(|error| error.to_string())?;
     let write = database.begin_write().map_err(|error| error.to_string())?;
     for table in [META, SERVICES, CHECKS, STATES] {
         write.open_table(table).map_err(|error| error.to_string())?;
