@@ -245,6 +245,12 @@ impl Running {
         Self { ledger, tasks, stop, writer: Some(writer) }
     }
 
+    /// Becomes ready when a task of the agent ends by itself, which none does unless it is broken.
+    pub async fn broken(&mut self) -> Option<String> {
+        let ended: Option<Result<(), tokio::task::JoinError>> = self.tasks.join_next().await;
+        ended.map(|ended| ended.err().map_or_else(|| "a task of the agent ended".into(), |e| e.to_string()))
+    }
+
     /// Stops probing and syncing, writes down what is left, and closes the list.
     pub async fn stop(mut self) {
         self.stop.cancel();
