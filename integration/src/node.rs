@@ -41,6 +41,10 @@ pub struct Settings {
     pub configuration: Value,
     /// More arguments after `agent -server …`.
     pub arguments: Vec<String>,
+    /// A command that executes the one appended to it, such as a shell that sets a limit first.
+    pub wrapper: Vec<String>,
+    /// Where the data is kept; in the node's own folder by default.
+    pub data_dir: Option<PathBuf>,
 }
 
 /// A node of one server datacenter `dc1`, named `scenario`.
@@ -54,7 +58,13 @@ pub struct TestNode {
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { program: Program::under_test(), configuration: json!({}), arguments: Vec::new() }
+        Self {
+            program: Program::under_test(),
+            configuration: json!({}),
+            arguments: Vec::new(),
+            wrapper: Vec::new(),
+            data_dir: None,
+        }
     }
 }
 
@@ -109,25 +119,6 @@ impl TestNode {
         Ok(Self { settings, folder, child, http: nowhere, dns: nowhere })
     }
 
-    /// Runs a node that is expected not to come up: its exit status and everything that it said.
-    pub fn start_refused(
-        settings: Settings,
-        prepare: impl FnOnce(&Path) -> Result<()>,
-    ) -> Result<(ExitStatus, String)> {
-        let folder = TempDir::with_prefix("tribune-test-")?;
-        write_configuration(&settings, folder.path())?;
-        prepare(&folder.path().join("data"))?;
-        let mut node = Self {
-            child: spawn(&settings, folder.path())?,
-            settings,
-            folder,
-            http: ([127, 0, 0, 1], 0).into(),
-            dns: ([127, 0, 0, 1], 0).into(),
-        };
-        let status = node.wait_end()?;
-        Ok((status, node.log()))
-    }
-
     /// Address of the HTTP API.
     pub fn http(&self) -> SocketAddr {
         self.http
@@ -145,7 +136,7 @@ impl TestNode {
 
     /// Where the node keeps what must last.
     pub fn data_dir(&self) -> PathBuf {
-        self.folder.path().join("data")
+        data_dir(&self.settings, self.folder.path())
     }
 
     /// A folder beside the data for whatever a test needs; it goes with the node.
@@ -202,6 +193,18 @@ impl TestNode {
         self.wait_ready()
     }
 
+    /// Starts the program on data that it is expected to refuse: its exit status and all it said.
+    pub fn start_refused(&mut self) -> Result<(ExitStatus, String)> {
+        self.child = spawn(&self.settings, self.folder.path())?;
+        let status = self.wait_end()?;
+        Ok((status, self.log()))
+    }
+
+    /// From the next start on the program runs without its wrapper.
+    pub fn remove_wrapper(&mut self) {
+        self.settings.wrapper.clear();
+    }
+
     fn wait_ready(&mut self) -> Result<()> {
         eventually("the server is ready", READY_LIMIT, || {
             if let Some(status) = self.child.try_wait()? {
@@ -238,9 +241,14 @@ impl Drop for TestNode {
 fn spawn(settings: &Settings, folder: &Path) -> Result<Child> {
     let program = settings.program.path()?;
     let log = File::create(folder.join("log"))?;
-    let child = Command::new(&program)
+    let mut words = settings.wrapper.iter();
+    let mut command = words.next().map_or_else(|| Command::new(&program), Command::new);
+    if !settings.wrapper.is_empty() {
+        command.args(words).arg(&program);
+    }
+    let child = command
         .args(["agent", "-server", "-bootstrap-expect=1"])
-        .arg(format!("-data-dir={}", folder.join("data").display()))
+        .arg(format!("-data-dir={}", data_dir(settings, folder).display()))
         .arg(format!("-config-file={}", folder.join("agent.json").display()))
         .args(&settings.arguments)
         .stdin(Stdio::null())
@@ -248,6 +256,10 @@ fn spawn(settings: &Settings, folder: &Path) -> Result<Child> {
         .stderr(log)
         .spawn();
     child.with_context(|| format!("cannot start {}", program.display()))
+}
+
+fn data_dir(settings: &Settings, folder: &Path) -> PathBuf {
+    settings.data_dir.clone().unwrap_or_else(|| folder.join("data"))
 }
 
 fn write_configuration(settings: &Settings, folder: &Path) -> Result<()> {

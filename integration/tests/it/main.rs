@@ -7,6 +7,8 @@ use std::time::Duration;
 mod blocking;
 mod clients;
 mod crash;
+mod disk;
+mod flood;
 mod scenarios;
 mod tidy;
 
