@@ -31,6 +31,7 @@ pub(crate) struct Node {
 
 pub(crate) fn routes(node: &Arc<Node>) -> Router {
     Router::default()
+        .get("/", node, root)
         .get("/v1/agent/self", node, about)
         .get("/v1/agent/version", node, version)
         .get("/v1/agent/host", node, host)
@@ -46,6 +47,11 @@ pub(crate) fn routes(node: &Arc<Node>) -> Router {
         .merge(services::routes(node))
         .merge(checks::routes(node))
         .merge(health::routes(node))
+}
+
+/// What people see who open the address in a browser.
+async fn root(_: Arc<Node>, _: Call) -> Result<Reply, Error> {
+    Ok(Reply::text("Tribune Agent"))
 }
 
 async fn about(node: Arc<Node>, call: Call) -> Result<Reply, Error> {

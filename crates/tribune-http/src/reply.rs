@@ -16,6 +16,7 @@ use crate::limits::GZIP_BYTES_MIN;
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
+const ENCODING: HeaderValue = HeaderValue::from_static("Accept-Encoding");
 const GZIP: HeaderValue = HeaderValue::from_static("gzip");
 
 /// The answer to one request.
@@ -89,7 +90,7 @@ impl Reply {
     /// The response, compressed when the client takes that and it is worth it.
     pub(crate) fn into_response(self, takes_gzip: bool) -> Response<Body> {
         let mut headers = self.headers;
-        headers.insert(VARY, HeaderValue::from_name(ACCEPT_ENCODING));
+        headers.insert(VARY, ENCODING);
         let body = match self.content {
             Content::Empty => Body::whole(Bytes::new()),
             Content::Plain(content_type, bytes) => {
@@ -179,6 +180,6 @@ mod tests {
         let response = Reply::from(ApiError::bad_request("Invalid index")).into_response(true);
         assert_eq!(response.status(), 400);
         assert_eq!(response.headers()[CONTENT_TYPE], "text/plain; charset=utf-8");
-        assert_eq!(response.headers()[VARY], "accept-encoding");
+        assert_eq!(response.headers()[VARY], "Accept-Encoding");
     }
 }

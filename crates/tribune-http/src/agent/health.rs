@@ -56,11 +56,11 @@ async fn by_id(node: Arc<Node>, call: Call) -> Result<Reply, Error> {
     let Some(service) = snapshot.service(id) else {
         let nothing = ServiceHealthJson { status: "critical", service: None, checks: &[] };
         let body = json::to_vec(&nothing, call.layout)?;
-        return not_found(&call, format!("ServiceId {id} not found"), body);
+        return Ok(not_found(&call, format!("ServiceId {id} not found"), body));
     };
     let health = Health::new(&snapshot, service);
     let body = health.with_json(&node, |shown| json::to_vec(shown, call.layout))?;
-    reply(&call, health.status, health.code, body)
+    Ok(reply(&call, health.status, health.code, body))
 }
 
 async fn by_name(node: Arc<Node>, call: Call) -> Result<Reply, Error> {
@@ -71,10 +71,10 @@ async fn by_name(node: Arc<Node>, call: Call) -> Result<Reply, Error> {
     let all: Vec<_> = named.map(|service| Health::new(&snapshot, service)).collect();
     let Some(worst) = all.iter().max_by_key(|health| severity(health.status)) else {
         let body = json::list(std::iter::empty::<()>(), call.layout)?;
-        return not_found(&call, format!("ServiceName {name} Not Found"), body);
+        return Ok(not_found(&call, format!("ServiceName {name} Not Found"), body));
     };
     let body = list(&node, &all, call.layout)?;
-    reply(&call, worst.status, worst.code, body)
+    Ok(reply(&call, worst.status, worst.code, body))
 }
 
 fn list(node: &Node, all: &[Health<'_>], layout: Layout) -> Result<Vec<u8>, ApiError> {
@@ -97,17 +97,16 @@ fn severity(status: &str) -> u8 {
     }
 }
 
-fn reply(call: &Call, status: &'static str, code: u16, body: Vec<u8>) -> Result<Reply, Error> {
+fn reply(call: &Call, status: &'static str, code: u16, body: Vec<u8>) -> Reply {
     let reply = if wants_text(call) { Reply::text(status) } else { Reply::bytes(body.into()) };
     let code = StatusCode::from_u16(code).unwrap_or(StatusCode::SERVICE_UNAVAILABLE);
-    Ok(reply.with_status(code).with_header(REASON, HeaderValue::from_static(status)))
+    reply.with_status(code).with_header(REASON, HeaderValue::from_static(status))
 }
 
-/// What is not there is described in JSON even to those who want text, as Consul does.
-fn not_found(call: &Call, reason: String, body: Vec<u8>) -> Result<Reply, Error> {
+fn not_found(call: &Call, reason: String, body: Vec<u8>) -> Reply {
     let header = HeaderValue::from_str(&reason).unwrap_or(HeaderValue::from_static("not found"));
-    let reply = if wants_text(call) { Reply::json(&reason, call.layout)? } else { Reply::bytes(body.into()) };
-    Ok(reply.with_status(StatusCode::NOT_FOUND).with_header(REASON, header))
+    let reply = if wants_text(call) { Reply::text(reason) } else { Reply::bytes(body.into()) };
+    reply.with_status(StatusCode::NOT_FOUND).with_header(REASON, header)
 }
 
 fn wants_text(call: &Call) -> bool {

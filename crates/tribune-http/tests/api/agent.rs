@@ -76,23 +76,24 @@ async fn refusals_have_consuls_words() {
 #[tokio::test]
 async fn health_is_a_status_code() {
     let node = TestNode::start().await;
-    let by = |status: u16, reason: &'static str, query: &'static str| (status, reason, query);
     let missing = node.get("/v1/agent/health/service/id/web").await;
     assert_eq!(missing.said(), (404, r#"{"AggregatedStatus":"critical","Service":null,"Checks":null}"#));
     assert_eq!(missing.headers["x-consul-reason"], "ServiceId web not found");
     assert_eq!(node.get("/v1/agent/health/service/name/web").await.said(), (404, "[]"));
+    let text = node.get("/v1/agent/health/service/id/web?format=text").await;
+    assert_eq!(text.said(), (404, "ServiceId web not found"));
     node.done(
         "/v1/agent/service/register",
         r#"{"Name":"web","Checks":[{"CheckID":"c","TTL":"10m","Status":"passing"}]}"#,
     )
     .await;
-    for (set, (status, reason, _)) in [
-        ("/v1/agent/check/pass/c", by(200, "passing", "")),
-        ("/v1/agent/check/warn/c", by(429, "warning", "")),
-        ("/v1/agent/check/fail/c", by(503, "critical", "")),
-        ("/v1/agent/service/maintenance/web?enable=true", by(503, "maintenance", "")),
-        ("/v1/agent/service/maintenance/web?enable=false", by(503, "critical", "")),
-        ("/v1/agent/maintenance?enable=true&reason=disk", by(503, "maintenance", "")),
+    for (set, status, reason) in [
+        ("/v1/agent/check/pass/c", 200, "passing"),
+        ("/v1/agent/check/warn/c", 429, "warning"),
+        ("/v1/agent/check/fail/c", 503, "critical"),
+        ("/v1/agent/service/maintenance/web?enable=true", 503, "maintenance"),
+        ("/v1/agent/service/maintenance/web?enable=false", 503, "critical"),
+        ("/v1/agent/maintenance?enable=true&reason=disk", 503, "maintenance"),
     ] {
         node.done(set, "").await;
         for way in ["id", "name"] {

@@ -16,6 +16,7 @@ async fn methods_paths_and_bodies_have_rules() {
     for (method, uri, body, status, text) in [
         ("POST", "/v1/agent/service/register", "{}", 405, "method POST not allowed"),
         ("GET", "/v1/agent/service/register/x", "", 404, "unknown service ID: register/x"),
+        ("GET", "/", "", 200, "Tribune Agent"),
         ("GET", "/v1/unheard-of", "", 404, "Invalid URL path: not a recognized HTTP API endpoint"),
         ("GET", "/v1/catalog/service/a%01", "", 400, ""),
         ("GET", "/v1/catalog/service/%ff", "", 400, "Invalid URL path"),
@@ -42,7 +43,7 @@ async fn methods_paths_and_bodies_have_rules() {
         let answer = node.ask(Request::builder().method(method).uri(uri), body.to_owned()).await;
         assert_eq!(answer.status, status, "{method} {uri}: {}", answer.text());
         assert!(answer.text().contains(text), "{method} {uri}: {}", answer.text());
-        assert_eq!(answer.headers["vary"], "accept-encoding");
+        assert_eq!(answer.headers["vary"], "Accept-Encoding");
     }
     assert_eq!(node.get("/v1/agent/services").await.text(), "{}", "nothing of the bad bodies is kept");
 }
