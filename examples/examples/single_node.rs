@@ -7,6 +7,7 @@
 
 use std::time::Duration;
 
+use futures::StreamExt;
 use tribune_client::agent::{CheckDefinition, ServiceDefinition, Status};
 use tribune_client::health;
 use tribune_examples::connect;
@@ -28,18 +29,18 @@ async fn main() -> anyhow::Result<()> {
     client.register(&hello).await?;
     println!("registered {} on port {}", hello.name, hello.port);
 
-    // Nobody is sent to it before its check passes.
-    let found = client.ask(&health::service("hello").passing()).await?;
-    println!("passing instances before the first renewal: {}", found.value.len());
-
+    // Nobody is sent to it before its check passes. A watch tells when the catalog has heard that it does.
+    let mut changes = client.watch(health::service("hello").passing());
     client.renew_check("hello-alive", Status::Passing, "all is well").await?;
-    let found = client.ask(&health::service("hello").passing()).await?;
-    println!("passing instances after it: {} (index {})", found.value.len(), found.index);
-    for entry in &found.value {
-        println!(
-            "  {} on {} at {}:{}",
-            entry.service.id, entry.node.node, entry.node.address, entry.service.port
-        );
+    while let Some(change) = changes.next().await {
+        let found = change?;
+        println!("passing instances at index {}: {}", found.index, found.value.len());
+        for health::ServiceEntry { node, service, .. } in &found.value {
+            println!("  {} on {} at {}:{}", service.id, node.node, node.address, service.port);
+        }
+        if !found.value.is_empty() {
+            break;
+        }
     }
 
     client.deregister("hello").await?;

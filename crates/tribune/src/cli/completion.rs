@@ -29,6 +29,6 @@ pub(super) fn run(arguments: &Arguments, mut tree: clap::Command) -> anyhow::Res
     };
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut tree, "tribune", &mut script);
-    print(&String::from_utf8(script)?)?;
+    print(String::from_utf8(script)?)?;
     Ok(ExitCode::SUCCESS)
 }

@@ -20,7 +20,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let answer = wait_for(async {
         client.ask(&agent::info()).await.map_err(|error| failed("querying agent", &error))
     })?;
-    print(&sections(&answer.value.stats))?;
+    print(sections(&answer.value.stats))?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -16,6 +16,6 @@ pub(super) struct Arguments {}
 
 pub(super) fn run(_: &Arguments) -> anyhow::Result<ExitCode> {
     let key: [u8; KEY_BYTES] = rand::random();
-    print(&format!("{}\n", STANDARD.encode(key)))?;
+    print(format!("{}\n", STANDARD.encode(key)))?;
     Ok(ExitCode::SUCCESS)
 }

@@ -55,7 +55,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
             service => maintain_service(&client, service, reason).await,
         }
     })?;
-    print(&text)?;
+    print(text)?;
     Ok(ExitCode::SUCCESS)
 }
 

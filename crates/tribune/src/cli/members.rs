@@ -40,7 +40,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     if members.is_empty() {
         return Ok(ExitCode::from(NOBODY));
     }
-    print(&table(members, arguments.detailed))?;
+    print(table(members, arguments.detailed))?;
     Ok(ExitCode::SUCCESS)
 }
 

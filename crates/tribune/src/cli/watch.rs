@@ -105,7 +105,7 @@ impl View {
 
 async fn show(client: &Client, question: &RawQuestion) -> anyhow::Result<ExitCode> {
     let answer = client.ask(question).await.map_err(|error| failed("querying Consul agent", &error))?;
-    print(&indented(answer.value.get()))?;
+    print(indented(answer.value.get()))?;
     Ok(ExitCode::SUCCESS)
 }
 

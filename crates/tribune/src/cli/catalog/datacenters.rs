@@ -19,6 +19,6 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let answer = wait_for(async {
         client.ask(&catalog::datacenters()).await.map_err(|error| failed("listing datacenters", &error))
     })?;
-    print(&answer.value.iter().map(|name| format!("{name}\n")).collect::<String>())?;
+    print(answer.value.iter().map(|name| format!("{name}\n")).collect::<String>())?;
     Ok(ExitCode::SUCCESS)
 }

@@ -40,7 +40,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     if nodes.is_empty() {
         eprintln!("No nodes match the given query - try expanding your search.");
     } else {
-        print(&table(&nodes, arguments.detailed))?;
+        print(table(&nodes, arguments.detailed))?;
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -38,7 +38,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     if services.is_empty() {
         eprintln!("No services match the given query - try expanding your search.");
     } else {
-        print(&lines(services, arguments.tags))?;
+        print(lines(services, arguments.tags))?;
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -37,7 +37,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         for id in &ids {
             let doing = format!("deregistering service {id:?}");
             client.deregister(id).await.map_err(|error| failed(&doing, &error))?;
-            print(&format!("Deregistered service: {id}\n"))?;
+            print(format!("Deregistered service: {id}\n"))?;
         }
         Ok(ExitCode::SUCCESS)
     })

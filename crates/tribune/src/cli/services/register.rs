@@ -62,7 +62,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         for service in &services {
             let doing = format!("registering service {:?}", service.name);
             client.register(service).await.map_err(|error| failed(&doing, &error))?;
-            print(&format!("Registered service: {}\n", service.name))?;
+            print(format!("Registered service: {}\n", service.name))?;
         }
         Ok(ExitCode::SUCCESS)
     })
