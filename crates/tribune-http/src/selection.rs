@@ -1,5 +1,6 @@
 //! Which of the listed things a request wants: by tag, by metadata of the node, by health, by filter expression.
 
+use tribune_api::fields::filter;
 use tribune_api::{ApiError, ReadOptions};
 use tribune_core::filter::{Fields, Filter};
 use tribune_core::state::InstanceView;
@@ -92,12 +93,7 @@ impl Selection {
 impl Sieve {
     /// A filter expression, for things of one kind.
     pub(crate) fn new<T: Fields>(expression: Option<&str>) -> Result<Self, ApiError> {
-        let compile = |text| {
-            Filter::compile::<T>(text).map_err(|why| {
-                ApiError::server(format!("Failed to create boolean expression evaluator: {why}"))
-            })
-        };
-        Ok(Self(expression.map(compile).transpose()?))
+        Ok(Self(expression.map(filter::<T>).transpose()?))
     }
 
     pub(crate) fn keeps<T: Fields>(&self, thing: &T) -> bool {
