@@ -83,7 +83,7 @@ fn registration(number: u32) -> anyhow::Result<Command> {
     let service = ServiceInstance {
         id: InstanceId::new(format!("web-{}", number / 1000 % 100))?,
         name: ServiceName::new(format!("web-{}", number / 1000 % 100))?,
-        tags: ["primary".into(), format!("v{number}").into()].into(),
+        tags: ["primary".into(), format!("v{}", number % 4).into()].into(),
         address: "10.0.0.2".into(),
         tagged_addresses: Default::default(),
         meta: Default::default(),
