@@ -235,9 +235,11 @@ fn open_data_dir(settings: &Settings, drawn_id: &str) -> Result<Option<DataDir>,
 }
 
 /// What a client beyond its share of connections is told.
-const TOO_MANY_CONNECTIONS: &str = "too many connections from your address: close some, use one connection for several \
-                                    requests, or raise limits.http_max_conns_per_client";
+const TOO_MANY_CONNECTIONS: &str = "Your IP is issuing too many concurrent connections, please rate limit your calls: close \
+                                    some, use one for several requests, or raise limits.http_max_conns_per_client";
 
 fn http_limits(settings: &Settings) -> Limits {
-    Limits { per_client_max: settings.http.connections_per_client_max, ..Limits::new(TOO_MANY_CONNECTIONS) }
+    let per_client_max = settings.http.connections_per_client_max;
+    let loopback_limited = settings.http.loopback_limited;
+    Limits { per_client_max, loopback_limited, ..Limits::new(TOO_MANY_CONNECTIONS) }
 }

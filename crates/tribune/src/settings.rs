@@ -108,6 +108,9 @@ pub struct Http {
     pub allow_write_from: Vec<IpNet>,
     /// Connections of one client address; `None` for no bound.
     pub connections_per_client_max: Option<usize>,
+    /// Whether that bound holds for this machine's own addresses too: one that somebody wrote down does, the
+    /// default does not, because proxies and sidecars on loopback speak for many.
+    pub loopback_limited: bool,
 }
 
 /// How DNS answers.

@@ -26,6 +26,7 @@ impl Reading<'_> {
             allow_write_from: self.networks(),
             connections_per_client_max: Some(usize::try_from(connections).unwrap_or(usize::MAX))
                 .filter(|it| *it > 0),
+            loopback_limited: config.limits.http_max_conns_per_client.is_some(),
         }
     }
 
