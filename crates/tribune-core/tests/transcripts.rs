@@ -3,6 +3,7 @@
 
 mod catalog_script;
 mod check_script;
+mod dns_script;
 mod filter_script;
 mod reconcile_script;
 mod transcript;
@@ -25,4 +26,9 @@ fn check() {
 #[test]
 fn reconcile() {
     transcript::run("reconcile", reconcile_script::Two::default);
+}
+
+#[test]
+fn dns() {
+    transcript::run("dns", dns_script::Dns::default);
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::Semaphore;
 use tribune_core::dns::{
-    Answer, Code, Draft, Name, Plan, Prepared, Question, Subject, Transport, Zone, plan,
+    Answer, Code, Draft, Kind, Name, Plan, Prepared, Question, Subject, Transport, Zone, plan,
 };
 use tribune_core::{Authority, Datacenter, State};
 
@@ -50,7 +50,7 @@ pub(crate) enum Next {
     /// It gets no answer.
     Silence,
     /// Others have to be asked first.
-    Errand(Errand),
+    Errand(Box<Errand>),
 }
 
 /// A question that others have to be asked about.
@@ -69,7 +69,7 @@ enum Task {
     /// Ask another datacenter.
     Ask { question: Question, datacenter: Datacenter, subject: Subject, unknown: Draft },
     /// Find the addresses of host names that are not ours.
-    Follow { draft: Draft, names: Vec<Name> },
+    Follow { draft: Draft, names: Vec<Name>, kind: Kind },
 }
 
 impl Errand {
@@ -160,18 +160,18 @@ impl Handler {
         let Some(question) = query.to_question() else { return reply.code(Code::FormErr, out) };
         let recurses = moment.config.recurses_for(client);
         let task = match plan(&question, moment.state.view(&moment.authority), &moment.config.zone) {
-            Plan::Answer(draft) => match self.follow_or_answer(draft, recurses) {
-                Ok(task) => task,
-                Err(draft) => {
+            Plan::Answer(draft) => {
+                let names = draft.outside_names();
+                if moment.config.recursors.is_empty() || names.is_empty() {
                     let prepared = Arc::new(Prepared::from(&draft));
-                    let next = reply.prepared(&prepared, out);
-                    // A question with a host name that others know is answered anew each time.
-                    if moment.config.recursors.is_empty() || draft.outside_names().is_empty() {
-                        cache.put(&key, prepared, draft.depends, &moment.state);
-                    }
-                    return next;
+                    cache.put(&key, prepared.clone(), draft.depends, &moment.state);
+                    return reply.prepared(&prepared, out);
                 }
-            },
+                if !recurses {
+                    return reply.prepared(&Prepared::from(&draft), out);
+                }
+                Task::Follow { draft, names, kind: question.kind }
+            }
             Plan::Ask { datacenter, subject, unknown } => {
                 Task::Ask { question, datacenter, subject, unknown }
             }
@@ -184,16 +184,11 @@ impl Handler {
             Plan::NotImplemented => return reply.code(Code::NotImp, out),
         };
         let (config, authority) = (moment.config.clone(), moment.authority.clone());
-        Next::Errand(Errand { packet: packet.to_vec(), peer, transport, config, authority, task })
-    }
-
-    fn follow_or_answer(&self, draft: Draft, recurses: bool) -> Result<Task, Draft> {
-        let names = if recurses { draft.outside_names() } else { Vec::new() };
-        if names.is_empty() { Err(draft) } else { Ok(Task::Follow { draft, names }) }
+        Next::Errand(Box::new(Errand { packet: packet.to_vec(), peer, transport, config, authority, task }))
     }
 
     /// Runs an errand to its answer; `None` when the packet cannot be answered after all.
-    pub(crate) async fn run(&self, errand: Errand) -> Option<Vec<u8>> {
+    pub(crate) async fn run(&self, errand: Box<Errand>) -> Option<Vec<u8>> {
         let Ok(_permit) = self.errands.try_acquire() else {
             metrics::counter!("dns.overloaded").increment(1);
             return self.reply_to(&errand, &Prepared::of_code(Code::ServFail));
@@ -224,10 +219,10 @@ impl Handler {
                     Err(RemoteError::Unreachable) => Outcome::Failed,
                 }
             }
-            Task::Follow { draft, names } => {
+            Task::Follow { draft, names, kind } => {
                 let mut draft = draft.clone();
                 for name in names {
-                    let found = recurse::resolve(&errand.config, &self.own, name).await;
+                    let found = recurse::resolve(&errand.config, &self.own, name, *kind).await;
                     draft.supply(name, &found);
                 }
                 Outcome::Draft(draft)

@@ -64,6 +64,9 @@ pub async fn serve(
     config: LiveConfig,
     shutdown: CancellationToken,
 ) -> io::Result<()> {
+    // Threads cannot be aborted: should this future be dropped, the guard tells them to end.
+    let shutdown = shutdown.child_token();
+    let _ended = shutdown.clone().drop_guard();
     let own = sockets.iter().map(Sockets::local_addr).collect::<io::Result<Vec<_>>>()?;
     let settings = config.load();
     if recurse::usable(&settings, &own).count() < settings.recursors.len() {

@@ -53,10 +53,15 @@ pub(crate) async fn relay(
     None
 }
 
-/// The addresses of a host name, both families; empty when nobody knows any.
-pub(crate) async fn resolve(config: &Config, own: &[SocketAddr], name: &Name) -> Vec<Record> {
+/// The addresses of a host name that a question of type `asked` wants to know; empty when nobody knows any.
+pub(crate) async fn resolve(config: &Config, own: &[SocketAddr], name: &Name, asked: Kind) -> Vec<Record> {
     let mut records = Vec::new();
-    for kind in [Kind::A, Kind::AAAA] {
+    let kinds: &[Kind] = match asked {
+        Kind::A => &[Kind::A],
+        Kind::AAAA => &[Kind::AAAA],
+        _ => &[Kind::A, Kind::AAAA],
+    };
+    for kind in kinds {
         let mut packet = vec![0, 0, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];
         packet.extend_from_slice(name.as_wire());
         packet.extend_from_slice(&kind.0.to_be_bytes());

@@ -78,7 +78,7 @@ impl Worker {
         }
     }
 
-    fn send_out(&mut self, errand: Errand) {
+    fn send_out(&mut self, errand: Box<Errand>) {
         while self.errands.try_join_next().is_some() {}
         let (handler, socket, peer) = (self.handler.clone(), self.socket.clone(), errand.peer());
         let task = async move {
