@@ -20,8 +20,6 @@ pub(crate) const HEADER_BYTES: usize = 12;
 const OPT: u16 = 41;
 /// Option code of the client subnet (RFC 7871).
 const CLIENT_SUBNET: u16 = 8;
-/// Longest client subnet option: family, two lengths, an IPv6 address.
-const CLIENT_SUBNET_BYTES_MAX: usize = 20;
 /// Most records beside the question that a query carries: an EDNS record, a signature.
 const ADDITIONAL_RECORDS_MAX: u16 = 2;
 
@@ -70,7 +68,7 @@ impl<'p> Query<'p> {
     }
 
     /// Reads a packet that is one uncompressed question and at most an EDNS record, to the last byte.
-    fn read_ordinary(packet: &'p [u8], header: &[u8; HEADER_BYTES]) -> Option<Self> {
+    pub(crate) fn read_ordinary(packet: &'p [u8], header: &[u8; HEADER_BYTES]) -> Option<Self> {
         let with_edns = match header[4..] {
             [0, 1, 0, 0, 0, 0, 0, 0] => false,
             [0, 1, 0, 0, 0, 0, 0, 1] => true,
@@ -90,7 +88,7 @@ impl<'p> Query<'p> {
     }
 
     /// Reads whatever hickory can read. The counts are looked at first: they decide how much it sets aside.
-    fn read_any(
+    pub(crate) fn read_any(
         packet: &[u8],
         header: &[u8; HEADER_BYTES],
         peer: SocketAddr,
@@ -223,7 +221,13 @@ fn find_option(mut options: &[u8], code: u16) -> Option<Option<&[u8]>> {
 /// Whether a client subnet option can be repeated to the client: anything else might be used to have us send what
 /// others wrote.
 fn is_subnet(data: &[u8]) -> bool {
-    (4..=CLIENT_SUBNET_BYTES_MAX).contains(&data.len())
+    let Some(([0, family, source, _], address)) = data.split_first_chunk::<4>() else { return false };
+    let bits_max = match family {
+        1 => 32,
+        2 => 128,
+        _ => return false,
+    };
+    *source <= bits_max && address.len() == usize::from(*source).div_ceil(8)
 }
 
 fn subnet_bytes(option: &EdnsOption) -> Option<Vec<u8>> {

@@ -286,3 +286,6 @@ impl Reply<'_> {
         self.prepared(&Prepared::of_code(code), out)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,5 +1,7 @@
 //! The server over real sockets, asked by hickory.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod harness;
 
 use std::collections::BTreeSet;
@@ -8,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use harness::{Client, PATIENCE, Server, config, question, receive_tcp, send_tcp, with_edns};
-use hickory_proto::op::{Message, OpCode, ResponseCode};
+use hickory_proto::op::{Message, ResponseCode};
 use hickory_proto::rr::rdata::opt::EdnsOption;
 use hickory_proto::rr::{RData, RecordType};
 use tribune_core::dns::Subject;
@@ -112,7 +114,8 @@ async fn unusual_questions_get_the_answers_of_rfc_8906() {
             let mut version = with_edns(question("web.service.consul.", RecordType::A), 1232);
             version.edns.as_mut().unwrap().set_version(100);
             let answer = client.udp(&version);
-            assert_eq!(code(&answer), ResponseCode::BADVERS);
+            // 16 means BADVERS here; hickory shows its other meaning.
+            assert_eq!(u16::from(code(&answer)), 16);
             assert_eq!(answer.edns.as_ref().unwrap().version(), 0);
 
             let mut option = with_edns(question("web.service.consul.", RecordType::A), 1232);
@@ -320,7 +323,9 @@ async fn floods_are_limited_and_real_clients_told_to_use_tcp() {
         .client(|client| {
             let packet = question("web.service.consul.", RecordType::A).to_vec().unwrap();
             client.socket.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
-            (0..200).for_each(|_| drop(client.socket.send(&packet).unwrap()));
+            for _ in 0..200 {
+                client.socket.send(&packet).unwrap();
+            }
             let (mut full, mut slipped, mut buffer) = (0, 0, [0; 4096]);
             while let Ok(length) = client.socket.recv(&mut buffer) {
                 let answer = Message::from_vec(&buffer[..length]).unwrap();

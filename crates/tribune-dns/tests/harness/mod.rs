@@ -16,15 +16,15 @@ use tribune_core::{
 use tribune_dns::{Config, LiveConfig, NoOtherDatacenters, RemoteLookup, Sockets, Source, Sources, serve};
 
 /// Longer than any answer takes, short enough for a failing test.
-pub const PATIENCE: Duration = Duration::from_secs(10);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A catalog that tests change at will.
 #[derive(Default)]
-pub struct Catalog(Mutex<Arc<State>>);
+pub(crate) struct Catalog(Mutex<Arc<State>>);
 
 impl Catalog {
     /// Registers one instance on a node of its own.
-    pub fn register(&self, service: &str, number: u8, address: &str) {
+    pub(crate) fn register(&self, service: &str, number: u8, address: &str) {
         let name = format!("{service}-{number}");
         let command = Command::Register(Box::new(Registration {
             node: Node {
@@ -68,26 +68,26 @@ impl Source for Catalog {
 }
 
 /// A running server.
-pub struct Server {
-    pub address: SocketAddr,
-    pub catalog: Arc<Catalog>,
-    pub config: LiveConfig,
+pub(crate) struct Server {
+    pub(crate) address: SocketAddr,
+    pub(crate) catalog: Arc<Catalog>,
+    pub(crate) config: LiveConfig,
     shutdown: CancellationToken,
     task: tokio::task::JoinHandle<std::io::Result<()>>,
 }
 
-pub fn config() -> Config {
+pub(crate) fn config() -> Config {
     let domain = tribune_core::dns::Name::parse("consul").unwrap();
     Config::new(Zone::new(domain, Datacenter::new("dc1").unwrap()))
 }
 
 impl Server {
     /// Starts with ten instances of `web`.
-    pub fn start(config: Config) -> Self {
+    pub(crate) fn start(config: Config) -> Self {
         Self::start_with(config, Arc::new(NoOtherDatacenters))
     }
 
-    pub fn start_with(config: Config, remote: Arc<dyn RemoteLookup>) -> Self {
+    pub(crate) fn start_with(config: Config, remote: Arc<dyn RemoteLookup>) -> Self {
         let catalog = Arc::new(Catalog::default());
         for number in 1..=10 {
             catalog.register("web", number, &format!("10.1.0.{number}"));
@@ -101,13 +101,16 @@ impl Server {
     }
 
     /// Stops; fails when anything keeps running.
-    pub async fn stop(mut self) {
+    pub(crate) async fn stop(mut self) {
         self.shutdown.cancel();
         tokio::time::timeout(PATIENCE, &mut self.task).await.expect("a server that stops").unwrap().unwrap();
     }
 
     /// Runs blocking client code beside the server.
-    pub async fn client<T: Send + 'static>(&self, work: impl FnOnce(Client) -> T + Send + 'static) -> T {
+    pub(crate) async fn client<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(Client) -> T + Send + 'static,
+    ) -> T {
         let client = Client::new(self.address);
         tokio::task::spawn_blocking(move || work(client)).await.unwrap()
     }
@@ -121,20 +124,20 @@ impl Drop for Server {
 }
 
 /// A client with a UDP socket.
-pub struct Client {
-    pub server: SocketAddr,
-    pub socket: UdpSocket,
+pub(crate) struct Client {
+    pub(crate) server: SocketAddr,
+    pub(crate) socket: UdpSocket,
 }
 
 impl Client {
-    pub fn new(server: SocketAddr) -> Self {
+    pub(crate) fn new(server: SocketAddr) -> Self {
         let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         socket.connect(server).unwrap();
         socket.set_read_timeout(Some(PATIENCE)).unwrap();
         Self { server, socket }
     }
 
-    pub fn exchange(&self, packet: &[u8]) -> Vec<u8> {
+    pub(crate) fn exchange(&self, packet: &[u8]) -> Vec<u8> {
         self.socket.send(packet).unwrap();
         let mut buffer = vec![0; 65_535];
         let length = self.socket.recv(&mut buffer).expect("an answer");
@@ -142,12 +145,12 @@ impl Client {
         buffer
     }
 
-    pub fn udp(&self, question: &Message) -> Message {
+    pub(crate) fn udp(&self, question: &Message) -> Message {
         let answer = self.exchange(&question.to_vec().unwrap());
         Message::from_vec(&answer).unwrap()
     }
 
-    pub fn tcp(&self, question: &Message) -> Message {
+    pub(crate) fn tcp(&self, question: &Message) -> Message {
         let mut stream = TcpStream::connect(self.server).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         send_tcp(&mut stream, &question.to_vec().unwrap());
@@ -155,12 +158,12 @@ impl Client {
     }
 }
 
-pub fn send_tcp(stream: &mut TcpStream, packet: &[u8]) {
+pub(crate) fn send_tcp(stream: &mut TcpStream, packet: &[u8]) {
     stream.write_all(&(packet.len() as u16).to_be_bytes()).unwrap();
     stream.write_all(packet).unwrap();
 }
 
-pub fn receive_tcp(stream: &mut TcpStream) -> std::io::Result<Vec<u8>> {
+pub(crate) fn receive_tcp(stream: &mut TcpStream) -> std::io::Result<Vec<u8>> {
     let mut length = [0; 2];
     stream.read_exact(&mut length)?;
     let mut message = vec![0; usize::from(u16::from_be_bytes(length))];
@@ -168,14 +171,14 @@ pub fn receive_tcp(stream: &mut TcpStream) -> std::io::Result<Vec<u8>> {
     Ok(message)
 }
 
-pub fn question(name: &str, kind: RecordType) -> Message {
+pub(crate) fn question(name: &str, kind: RecordType) -> Message {
     let mut message = Message::new(4711, MessageType::Query, OpCode::Query);
     message.metadata.recursion_desired = true;
     message.add_query(Query::query(Name::from_ascii(name).unwrap(), kind));
     message
 }
 
-pub fn with_edns(mut message: Message, payload: u16) -> Message {
+pub(crate) fn with_edns(mut message: Message, payload: u16) -> Message {
     let mut edns = Edns::new();
     edns.set_max_payload(payload);
     message.edns = Some(edns);
