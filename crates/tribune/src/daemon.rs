@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use tokio::task::JoinSet;
-use tokio::time::MissedTickBehavior;
+use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 use tribune_dns::{LiveConfig, NoOtherDatacenters};
@@ -213,7 +213,8 @@ impl Daemon {
     fn measure(&mut self) {
         let (node, stop) = (self.node.clone(), self.serving.clone());
         self.tasks.spawn(async move {
-            let mut ticks = tokio::time::interval(telemetry::INTERVAL);
+            let first = Instant::now() + telemetry::INTERVAL;
+            let mut ticks = tokio::time::interval_at(first, telemetry::INTERVAL);
             ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
             loop {
                 tokio::select! {

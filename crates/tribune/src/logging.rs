@@ -35,9 +35,6 @@ const MONITOR_LINES_MAX: usize = 512;
 /// How many may read `agent/monitor` at a time; each costs a rendering of every line.
 const MONITORS_MAX: usize = 16;
 
-/// Crates that are not ours speak of their own inner life below this level.
-const FOREIGN_LEVEL_MAX: Level = Level::WARN;
-
 /// A log level as Consul writes it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LogLevel(pub Level);
@@ -159,10 +156,17 @@ impl Log {
         self.0.monitors.load().iter().map(|monitor| rank(monitor.level)).max().unwrap_or(0).max(own)
     }
 
+    /// Crates that are not ours speak of their inner life, which is left out below a warning; openraft warns of
+    /// every election it sees, and what matters of that our own crate says.
     fn wants(&self, metadata: &Metadata<'_>) -> bool {
         let level = *metadata.level();
-        let is_ours = metadata.target().starts_with("tribune");
-        (is_ours || level <= FOREIGN_LEVEL_MAX) && rank(level) <= self.rank_max()
+        let target = metadata.target();
+        let worst_wanted = match target {
+            _ if target.starts_with("tribune") => Level::TRACE,
+            _ if target.starts_with("openraft") => Level::ERROR,
+            _ => Level::WARN,
+        };
+        level <= worst_wanted && rank(level) <= self.rank_max()
     }
 
     fn say(&self, event: &Event<'_>) {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::num::NonZero;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -9,6 +10,7 @@ use tribune_api::GoDuration;
 use tribune_api::agent::{AgentSelf, Coordinate, SelfConfig};
 use tribune_core::Node as Record;
 use tribune_local::ScriptPolicy;
+use tribune_raft::ClusterView;
 
 use super::Node;
 use crate::settings::Settings;
@@ -147,73 +149,24 @@ fn port(addresses: &[SocketAddr]) -> i32 {
 type Section = BTreeMap<String, String>;
 
 fn stats(node: &Node, settings: &Settings) -> BTreeMap<String, Section> {
-    let local = node.local.stats();
     let cluster = node.replica.cluster();
-    let usage = Usage::now();
-    let leader = cluster.leader.as_ref().map_or(String::new(), |leader| leader.address.to_string());
-    let state = if cluster.is_leader { "Leader" } else { "Follower" };
-    let others = cluster.servers.len().saturating_sub(1);
-    let cpus = std::thread::available_parallelism().map_or(1, std::num::NonZero::get).to_string();
     BTreeMap::from([
-        section(
-            "agent",
-            &[
-                ("check_monitors", local.check_monitors.to_string()),
-                ("check_ttls", local.check_ttls.to_string()),
-                ("checks", local.checks.to_string()),
-                ("services", local.services.to_string()),
-            ],
-        ),
+        agent_section(node),
         section(
             "build",
-            &[
+            [
                 ("prerelease", String::new()),
                 ("revision", version::REVISION.to_owned()),
                 ("tribune", version::TRIBUNE.to_owned()),
                 ("version", version::CONSUL.to_owned()),
             ],
         ),
-        section(
-            "consul",
-            &[
-                ("acl", "disabled".to_owned()),
-                ("bootstrap", settings.is_bootstrap.to_string()),
-                ("known_datacenters", "1".to_owned()),
-                ("leader", cluster.is_leader.to_string()),
-                ("leader_addr", leader),
-                ("server", "true".to_owned()),
-            ],
-        ),
-        section(
-            "raft",
-            &[
-                ("applied_index", cluster.applied.to_string()),
-                ("commit_index", cluster.commit.to_string()),
-                (
-                    "last_contact",
-                    cluster.last_contact.map_or("never".to_owned(), |it| GoDuration::from(it).to_string()),
-                ),
-                ("last_log_index", cluster.last_log.to_string()),
-                ("last_snapshot_index", cluster.snapshot.to_string()),
-                ("num_peers", others.to_string()),
-                ("state", state.to_owned()),
-                ("term", cluster.term.to_string()),
-            ],
-        ),
-        section(
-            "runtime",
-            &[
-                ("arch", std::env::consts::ARCH.to_owned()),
-                ("cpu_count", cpus),
-                ("open_files", usage.open_files.to_string()),
-                ("os", std::env::consts::OS.to_owned()),
-                ("resident_bytes", usage.resident_bytes.to_string()),
-                ("threads", usage.threads.to_string()),
-            ],
-        ),
+        server_section(settings, &cluster),
+        raft_section(&cluster),
+        runtime_section(),
         section(
             "serf_lan",
-            &[
+            [
                 ("encrypted", "false".to_owned()),
                 ("failed", "0".to_owned()),
                 ("health_score", "0".to_owned()),
@@ -224,7 +177,59 @@ fn stats(node: &Node, settings: &Settings) -> BTreeMap<String, Section> {
     ])
 }
 
-fn section(name: &str, entries: &[(&str, String)]) -> (String, Section) {
-    let entries = entries.iter().map(|(key, value)| ((*key).to_owned(), value.clone())).collect();
-    (name.to_owned(), entries)
+fn agent_section(node: &Node) -> (String, Section) {
+    let local = node.local.stats();
+    let entries = [
+        ("check_monitors", local.check_monitors.to_string()),
+        ("check_ttls", local.check_ttls.to_string()),
+        ("checks", local.checks.to_string()),
+        ("services", local.services.to_string()),
+    ];
+    section("agent", entries)
+}
+
+fn server_section(settings: &Settings, cluster: &ClusterView) -> (String, Section) {
+    let leader = cluster.leader.as_ref().map(|leader| leader.address.to_string());
+    let entries = [
+        ("acl", "disabled".to_owned()),
+        ("bootstrap", settings.is_bootstrap.to_string()),
+        ("known_datacenters", "1".to_owned()),
+        ("leader", cluster.is_leader.to_string()),
+        ("leader_addr", leader.unwrap_or_default()),
+        ("server", "true".to_owned()),
+    ];
+    section("consul", entries)
+}
+
+fn raft_section(cluster: &ClusterView) -> (String, Section) {
+    let state = if cluster.is_leader { "Leader" } else { "Follower" };
+    let entries = [
+        ("applied_index", cluster.applied.to_string()),
+        ("commit_index", cluster.commit.to_string()),
+        ("last_contact", cluster.last_contact.map_or("never".to_owned(), span)),
+        ("last_log_index", cluster.last_log.to_string()),
+        ("last_snapshot_index", cluster.snapshot.to_string()),
+        ("num_peers", cluster.servers.len().saturating_sub(1).to_string()),
+        ("state", state.to_owned()),
+        ("term", cluster.term.to_string()),
+    ];
+    section("raft", entries)
+}
+
+fn runtime_section() -> (String, Section) {
+    let usage = Usage::now();
+    let processors = std::thread::available_parallelism().map_or(1, NonZero::get);
+    let entries = [
+        ("arch", std::env::consts::ARCH.to_owned()),
+        ("cpu_count", processors.to_string()),
+        ("open_files", usage.open_files.to_string()),
+        ("os", std::env::consts::OS.to_owned()),
+        ("resident_bytes", usage.resident_bytes.to_string()),
+        ("threads", usage.threads.to_string()),
+    ];
+    section("runtime", entries)
+}
+
+fn section<const N: usize>(name: &str, entries: [(&str, String); N]) -> (String, Section) {
+    (name.to_owned(), entries.into_iter().map(|(key, value)| (key.to_owned(), value)).collect())
 }
