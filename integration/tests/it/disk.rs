@@ -10,12 +10,12 @@ use tribune_integration::{Program, Request, Settings, TestNode, skip};
 
 /// Size of the disk that is filled up.
 const SMALL_DISK: &str = "size=12m";
-/// Size in KiB that no file may outgrow in the test that needs no root.
-const FILE_KIB_MAX: u32 = 3 * 1024;
+/// Size in blocks of 512 bytes that no file may outgrow in the test that needs no root.
+const FILE_BLOCKS_MAX: u32 = 6 * 1024;
 /// Registrations after which any of these disks is full.
-const REGISTRATIONS_MAX: usize = 20_000;
+const REGISTRATIONS_MAX: usize = 5_000;
 /// Text in every registration, so that the disk fills quickly.
-const PADDING_BYTES: usize = 500;
+const PADDING_BYTES: usize = 8000;
 
 #[test]
 fn a_full_disk_refuses_writes_with_a_reason_and_keeps_what_was_acknowledged() {
@@ -37,7 +37,7 @@ fn a_full_disk_refuses_writes_with_a_reason_and_keeps_what_was_acknowledged() {
 #[test]
 fn a_log_that_cannot_grow_fails_writes_and_keeps_what_was_acknowledged() {
     // A shell sets the limit; the signal that would end the program at the limit is ignored by its children.
-    let limit = format!("trap '' XFSZ; ulimit -f {}; exec \"$0\" \"$@\"", FILE_KIB_MAX * 2);
+    let limit = format!("trap '' XFSZ; ulimit -f {}; exec \"$0\" \"$@\"", FILE_BLOCKS_MAX);
     let wrapper = vec!["sh".to_owned(), "-c".to_owned(), limit];
     let mut node = TestNode::start_with(Settings { wrapper, ..Settings::default() }).unwrap();
     let (acknowledged, status, text) = register_until_refused(&node);
@@ -120,8 +120,8 @@ fn register_until_refused(node: &TestNode) -> (usize, u16, String) {
 
 fn register(node: &TestNode, number: usize) -> Result<(u16, String)> {
     let id = format!("filler-{number:05}");
-    let meta = json!({"padding": "x".repeat(PADDING_BYTES)});
-    let service = json!({"ID": id, "Service": "filler", "Port": 1 + number, "Meta": meta});
+    let tags = ["x".repeat(PADDING_BYTES)];
+    let service = json!({"ID": id, "Service": "filler", "Port": 1 + number, "Tags": tags});
     let body = json!({"Node": "filler", "Address": "10.0.0.1", "Service": service});
     let answer = Request::new("PUT", "/v1/catalog/register").body(body.to_string()).send(node.http())?;
     Ok((answer.status, answer.text()))
