@@ -1,0 +1,68 @@
+//! A whole node in this process: it serves, keeps what it was told, and says why it cannot start.
+
+use std::net::SocketAddr;
+use std::path::Path;
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tribune::config::{Source, Sources};
+use tribune::logging::{Log, LogLevel};
+use tribune::settings::Settings;
+use tribune::{Daemon, StartError};
+
+async fn start(data_dir: &Path, more: &str) -> Result<Daemon, StartError> {
+    // A second call finds the provider installed, which is as good.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let text = format!(
+        "server = true bootstrap_expect = 1 node_name = \"one\" bind_addr = \"127.0.0.1\" data_dir = {data_dir:?} \
+         ports {{ http = 0 dns = 0 }} {more}"
+    );
+    let sources = Sources { files: vec![Source::Fragment(text)], ..Sources::default() };
+    let (config, _) = sources.read().unwrap();
+    let (settings, _) = Settings::resolve(&config).unwrap();
+    Daemon::start(settings, Log::silent(LogLevel(tracing::Level::INFO)), Some(sources)).await
+}
+
+async fn ask(address: SocketAddr, request: &str) -> String {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    answer
+}
+
+async fn get(address: SocketAddr, path: &str) -> String {
+    ask(address, &format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_keeps_its_services_and_its_id() {
+    let folder = tempfile::tempdir().unwrap();
+    let daemon = start(folder.path(), "").await.unwrap();
+    let id = daemon.node_id().to_owned();
+    let body = "{\"Name\":\"web\",\"Port\":80}";
+    let put = format!(
+        "PUT /v1/agent/service/register HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    assert!(ask(daemon.http()[0], &put).await.starts_with("HTTP/1.1 200"));
+    daemon.stop().await;
+
+    let again = start(folder.path(), "").await.unwrap();
+    assert_eq!(again.node_id(), id);
+    assert!(get(again.http()[0], "/v1/catalog/service/web").await.contains("\"ServicePort\":80"));
+    again.reload().await.unwrap();
+    again.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_taken_is_named() {
+    let (folder, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let daemon = start(folder.path(), "").await.unwrap();
+    let error = start(folder.path(), "").await.err().unwrap().to_string();
+    assert!(error.contains("another agent is running in it"), "{error}");
+    let port = daemon.http()[0].port();
+    let error = start(other.path(), &format!("ports {{ http = {port} }}")).await.err().unwrap().to_string();
+    assert!(error.contains("ports.http") && error.contains(&port.to_string()), "{error}");
+    daemon.stop().await;
+}
