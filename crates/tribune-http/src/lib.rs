@@ -1,5 +1,5 @@
-//! The Consul-compatible HTTP API over a datacenter's [`Replica`](tribune_raft::Replica) and a node's
-//! [`LocalAgent`](tribune_local::LocalAgent).
+//! The Consul-compatible HTTP API over a datacenter's [`Replica`] and a node's
+//! [`LocalAgent`].
 //!
 //! [`node_router`] answers for the node (`/v1/agent/…`), [`datacenter_router`] for the datacenter (catalog, health,
 //! status). A server merges both into one [`HttpService`]; a client agent uses the first alone. Handlers know one

@@ -1,6 +1,6 @@
 //! The command tree: which commands exist and which function each runs. One file per command under `cli/`.
 //!
-//! Flags are written as Consul's users write them, with one dash or two; [`dashes`] brings them into the one form
+//! Flags are written as Consul's users write them, with one dash or two; `dashes` brings them into the one form
 //! that the parser knows.
 
 mod connection;

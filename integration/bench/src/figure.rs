@@ -13,7 +13,7 @@ use anyhow::Result;
 
 pub(crate) use memory::{Baseline, PER_INSTANCE, RAW};
 pub(crate) use register::{LOAD_BYTES, LOAD_RATE};
-pub(crate) use restart::{LIMIT as RESTART_LIMIT, SERVING};
+pub(crate) use restart::{LIMIT as RESTART_LIMIT, SERVING, once as restart};
 
 use crate::record::Measure;
 use crate::server::Server;
@@ -65,9 +65,4 @@ impl Figure {
             Self::Memory | Self::Restart => Ok(Readings::new()),
         }
     }
-}
-
-/// Takes `server` through a restart on its data; see [`restart`].
-pub(crate) async fn restart(server: &mut Server, instances: usize) -> Result<f64> {
-    restart::once(server, instances).await
 }

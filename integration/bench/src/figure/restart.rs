@@ -14,7 +14,7 @@ pub(crate) const SERVING: Measure = Measure::lower("restart to first correct ans
 pub(crate) const LIMIT: Duration = Duration::from_secs(240);
 
 /// Restarts `server` once and says how many seconds passed; [`LIMIT`] when it did not answer by then.
-pub(super) async fn once(server: &mut Server, instances: usize) -> Result<f64> {
+pub(crate) async fn once(server: &mut Server, instances: usize) -> Result<f64> {
     server.restart()?;
     let path = format!("/v1/health/service/{}?passing", service_of(instances - 1));
     let whole = |body: &[u8]| {
