@@ -1,5 +1,7 @@
 //! Every example configuration is read without an error or a warning, and amounts to something.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests may panic as tests do")]
+
 use std::path::PathBuf;
 
 use tribune::config::{Config, Source, Sources};

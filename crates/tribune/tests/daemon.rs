@@ -1,5 +1,7 @@
 //! A whole node in this process: it serves, keeps what it was told, and says why it cannot start.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests may panic as tests do")]
+
 use std::net::SocketAddr;
 use std::path::Path;
 
