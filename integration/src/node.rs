@@ -39,8 +39,6 @@ pub struct Settings {
     pub program: Program,
     /// Laid over the configuration that every test node has.
     pub configuration: Value,
-    /// More arguments after `agent -server …`.
-    pub arguments: Vec<String>,
     /// A command that executes the one appended to it, such as a shell that sets a limit first.
     pub wrapper: Vec<String>,
     /// Where the data is kept; in the node's own folder by default.
@@ -58,13 +56,7 @@ pub struct TestNode {
 
 impl Default for Settings {
     fn default() -> Self {
-        Self {
-            program: Program::under_test(),
-            configuration: json!({}),
-            arguments: Vec::new(),
-            wrapper: Vec::new(),
-            data_dir: None,
-        }
+        Self { program: Program::under_test(), configuration: json!({}), wrapper: Vec::new(), data_dir: None }
     }
 }
 
@@ -250,7 +242,6 @@ fn spawn(settings: &Settings, folder: &Path) -> Result<Child> {
         .args(["agent", "-server", "-bootstrap-expect=1"])
         .arg(format!("-data-dir={}", data_dir(settings, folder).display()))
         .arg(format!("-config-file={}", folder.join("agent.json").display()))
-        .args(&settings.arguments)
         .stdin(Stdio::null())
         .stdout(log.try_clone()?)
         .stderr(log)
