@@ -65,6 +65,14 @@ telemetry {
   disable_hostname          = true
 }
 
+# Tells people once when a check of this host turns critical and once when it recovers: a POST of a JSON object to
+# the webhook, a line in the log, or both. Not a key of Consul's. The address is a secret and is never logged.
+#
+# alerts {
+#   webhook = "https://hooks.example.com/services/T0/B0/token"
+#   log     = true
+# }
+
 log_level            = "info"
 log_json             = false
 log_file             = "/var/log/tribune/"

@@ -1,5 +1,6 @@
 //! Tells people once when a check turns critical and once when it recovers. Off unless configured.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,12 +21,19 @@ const QUEUE_MAX: usize = 1024;
 const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Who is told of a check that turns critical, or back.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct AlertConfig {
-    /// Gets one POST with a JSON object per transition.
+    /// Gets one POST with a JSON object per transition. A secret: whoever knows it may write there.
     pub webhook: Option<String>,
     /// Writes one line to the log per transition.
     pub log: bool,
+}
+
+impl fmt::Debug for AlertConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let webhook = self.webhook.as_ref().map(|_| "(hidden)");
+        f.debug_struct("AlertConfig").field("webhook", &webhook).field("log", &self.log).finish()
+    }
 }
 
 /// One transition, as the webhook gets it.

@@ -13,6 +13,7 @@ pub mod syntax;
 pub mod tree;
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::time::Duration;
 
 use serde::{Deserialize, Deserializer};
@@ -200,6 +201,8 @@ pub struct Config {
     pub raft_trailing_logs: Option<u64>,
     /// Metrics.
     pub telemetry: Telemetry,
+    /// Who is told when a check turns critical and when it recovers. A block of this program's own.
+    pub alerts: Alerts,
     /// Least severe log level that is written. Default `info`, with `-dev` `debug`.
     pub log_level: Option<String>,
     /// Write the log as JSON.
@@ -322,6 +325,23 @@ pub struct Telemetry {
     pub filter_default: Option<bool>,
     /// First word of every metric's name. Default `consul`.
     pub metrics_prefix: Option<String>,
+}
+
+/// Who is told when a check of this node turns critical and when it recovers. Default: nobody.
+#[derive(Clone, Default, Deserialize)]
+#[serde(default)]
+pub struct Alerts {
+    /// URL that gets one POST per transition. Whoever knows it may write there, so it is not shown.
+    pub webhook: Option<String>,
+    /// Write one line to the log per transition.
+    pub log: Option<bool>,
+}
+
+impl fmt::Debug for Alerts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let webhook = self.webhook.as_ref().map(|_| "(hidden)");
+        f.debug_struct("Alerts").field("webhook", &webhook).field("log", &self.log).finish()
+    }
 }
 
 #[cfg(test)]

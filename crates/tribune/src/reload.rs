@@ -91,6 +91,7 @@ fn unchanging(old: &Settings, new: &Settings) -> Vec<&'static str> {
             old.http.connections_per_client_max != new.http.connections_per_client_max,
         ),
         ("check settings", old.checks != new.checks),
+        ("alerts", old.alerts != new.alerts),
         ("raft settings", old.raft != new.raft),
         (
             "log_json and log_file",

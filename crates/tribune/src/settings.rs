@@ -16,6 +16,7 @@ use std::time::Duration;
 use http::{HeaderName, HeaderValue};
 use ipnet::IpNet;
 use tribune_core::Datacenter;
+use tribune_local::AlertConfig;
 
 use crate::config::{Config, Refused, Remark};
 use crate::logging::Logging;
@@ -49,6 +50,8 @@ pub struct Settings {
     pub dns: Dns,
     /// How checks are run and synchronised.
     pub checks: Checks,
+    /// Who is told of checks that turn critical.
+    pub alerts: AlertConfig,
     /// The log of commands.
     pub raft: Raft,
     /// Metrics.
@@ -222,6 +225,7 @@ impl Settings {
             http: reading.http(),
             dns: reading.dns(),
             checks: reading.checks(),
+            alerts: reading.alerts(),
             raft: Raft {
                 snapshot_threshold: config.raft_snapshot_threshold.unwrap_or(16_384),
                 trailing_logs: config.raft_trailing_logs.unwrap_or(10_240),
@@ -309,6 +313,30 @@ mod tests {
             "\nservice { name = \"web\" check { ttl = \"1s\" interval = \"1s\" } }",
             "-hcl:2:1: service \"web\": Invalid check: Interval and TTL cannot both be specified",
         );
+    }
+
+    #[test]
+    fn alerts_are_off_until_somebody_is_named() {
+        let (settings, _) = resolve("", true).unwrap();
+        assert_eq!(settings.alerts, AlertConfig::default());
+        let text = "alerts { webhook = \"https://hooks.example/T0/secret\" log = true }";
+        let (settings, warnings) = resolve(text, true).unwrap();
+        assert_eq!(warnings, []);
+        assert_eq!(settings.alerts.webhook.as_deref(), Some("https://hooks.example/T0/secret"));
+        assert!(settings.alerts.log);
+        assert!(!format!("{settings:?}").contains("secret"), "the address of a webhook is a secret");
+    }
+
+    #[test]
+    fn a_webhook_that_cannot_be_called_is_refused_without_being_shown() {
+        for url in
+            ["hooks.example/secret", "ftp://hooks.example/secret", "https:///secret", "https://a b/secret"]
+        {
+            let refused =
+                resolve(&format!("alerts {{\n webhook = {url:?} }}"), true).unwrap_err().to_string();
+            assert!(refused.contains("-hcl:2:2: alerts.webhook must be a URL"), "{refused}");
+            assert!(!refused.contains("secret"), "{refused}");
+        }
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Every key that Consul's configuration knows, and what becomes of it here.
+//! Every key that Consul's configuration knows, with the few that are this program's own, and what becomes of it.
 //!
 //! One table for all: what is not in it is refused with the nearest name that is. A key is *acted* on; or *met*
 //! (asks for nothing that this program would do otherwise); or *known* and accepted with one warning, because
@@ -136,6 +136,7 @@ pub const KEYS: &[Key] = &[
     acted("raft_snapshot_threshold", Integer(1, i64::MAX)),
     acted("raft_trailing_logs", Integer(1, i64::MAX)),
     acted("telemetry", Section(TELEMETRY)),
+    acted("alerts", Section(ALERTS)),
     acted("log_level", Text),
     acted("log_json", Bool),
     acted("log_file", Text),
@@ -359,6 +360,9 @@ const TELEMETRY: &[Key] = &[
     known("circonus_submission_interval", Text),
     known("circonus_submission_url", Text),
 ];
+
+/// This program's own: Consul has no alerts.
+const ALERTS: &[Key] = &[acted("webhook", Secret), acted("log", Bool)];
 
 const ACL: &[Key] = &[
     unsafe_without("enabled", Bool, OPEN),

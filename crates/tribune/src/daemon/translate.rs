@@ -51,6 +51,7 @@ pub(super) fn local(
     config.ae_interval = settings.checks.ae_interval;
     config.output_bytes_max = settings.checks.output_bytes_max;
     config.discard_check_output = settings.checks.discard_output;
+    config.alerts.clone_from(&settings.alerts);
     Ok(config)
 }
 

@@ -1,13 +1,13 @@
-//! How this node answers and checks: HTTP, DNS, checks and the definitions of the files.
+//! How this node answers and checks: HTTP, DNS, checks, alerts and the definitions of the files.
 
 use std::net::{IpAddr, SocketAddr};
 
-use http::{HeaderName, HeaderValue};
+use http::{HeaderName, HeaderValue, Uri};
 use ipnet::IpNet;
 use tribune_api::agent::{CheckDefinition, Origin, ServiceDefinition};
 use tribune_api::convert::LocalService;
 use tribune_core::CheckSpec;
-use tribune_local::{Definitions, ScriptPolicy};
+use tribune_local::{AlertConfig, Definitions, ScriptPolicy};
 
 use super::reading::{Reading, span};
 use super::{Checks, Dns, Http, Soa};
@@ -138,6 +138,22 @@ impl Reading<'_> {
             discard_output: config.discard_check_output.unwrap_or(false),
             ae_interval: span(config.ae_interval, 60),
         }
+    }
+
+    pub(super) fn alerts(&mut self) -> AlertConfig {
+        let written = &self.config.alerts;
+        let webhook = written.webhook.clone().filter(|url| !url.is_empty());
+        let is_url = |url: &String| {
+            let url = url.parse::<Uri>().ok();
+            url.is_some_and(|url| matches!(url.scheme_str(), Some("http" | "https")) && url.host().is_some())
+        };
+        if webhook.as_ref().is_some_and(|url| !is_url(url)) {
+            self.refuse(
+                "alerts.webhook",
+                "must be a URL that begins with https:// or http:// and names a host",
+            );
+        }
+        AlertConfig { webhook, log: written.log.unwrap_or(false) }
     }
 
     pub(super) fn definitions(&mut self) -> Definitions {
