@@ -7,6 +7,7 @@ mod services;
 use std::sync::Arc;
 
 use http::{HeaderValue, StatusCode};
+use tribune_api::params::WaitLimits;
 use tribune_api::{ApiError, json};
 use tribune_core::NodeName;
 use tribune_local::LocalAgent;
@@ -21,9 +22,20 @@ use crate::router::Router;
 /// The content type of Prometheus' text format.
 const PROMETHEUS: HeaderValue = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
 
+/// What the agent's endpoints need to know besides the agent.
+#[derive(Debug, Clone)]
+pub struct NodeConfig {
+    /// This node's name.
+    pub name: NodeName,
+    /// Default and longest wait of blocking queries.
+    pub waits: WaitLimits,
+    /// Determines the random additions to the waits of blocking queries.
+    pub seed: u64,
+}
+
 /// What the handlers of the agent share.
 pub(crate) struct Node {
-    pub(crate) name: NodeName,
+    pub(crate) config: NodeConfig,
     pub(crate) agent: LocalAgent,
     pub(crate) host: Arc<dyn Host>,
     pub(crate) jitter: Jitter,

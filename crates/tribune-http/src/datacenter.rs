@@ -33,6 +33,8 @@ pub struct DatacenterConfig {
     /// Makes catalog and health reads that name no mode stale, up to this far behind the leader. `None`: they
     /// ask the leader.
     pub discovery_max_stale: Option<Duration>,
+    /// Whether reads may ask for the cache with `?cached`; without it they are answered as if they had not.
+    pub use_cache: bool,
     /// How long blocking queries wait.
     pub waits: WaitLimits,
     /// Determines the random additions to the waits of blocking queries.
@@ -47,6 +49,7 @@ impl DatacenterConfig {
         Self {
             name,
             discovery_max_stale: None,
+            use_cache: true,
             waits: WaitLimits::default(),
             seed,
             rendered_bytes_max: RENDERED_BYTES_MAX,

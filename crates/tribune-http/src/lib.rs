@@ -42,19 +42,19 @@ mod absent;
 
 use std::sync::Arc;
 
-use tribune_core::NodeName;
 use tribune_local::LocalAgent;
 use tribune_raft::Replica;
 
+pub use agent::NodeConfig;
 pub use body::Body;
 pub use datacenter::DatacenterConfig;
 pub use host::{Host, HostError, LogLevel};
 pub use limits::{RENDERED_BYTES_MAX, REQUEST_BODY_TIMEOUT, REQUEST_BYTES_MAX};
 pub use router::{HttpService, Presentation, Router};
 
-/// The API of this node: everything below `/v1/agent/`. `seed` determines the random additions to waits.
-pub fn node_router(name: NodeName, agent: LocalAgent, host: Arc<dyn Host>, seed: u64) -> Router {
-    let node = agent::Node { name, agent, host, jitter: reading::Jitter::new(seed) };
+/// The API of this node: everything below `/v1/agent/`.
+pub fn node_router(agent: LocalAgent, host: Arc<dyn Host>, config: NodeConfig) -> Router {
+    let node = agent::Node { agent, host, jitter: reading::Jitter::new(config.seed), config };
     agent::routes(&Arc::new(node)).merge(absent::of_node())
 }
 

@@ -26,7 +26,7 @@ impl<'a> Read<'a> {
     /// The read that a request asks for, and the parameters that say what it is about.
     pub(crate) fn new(dc: &'a Datacenter, call: &Call) -> Result<(Self, ReadOptions), Error> {
         let options = call.query.read_options(dc.config.waits)?;
-        let reading = Reading::new(call, &options, dc.config.discovery_max_stale)?;
+        let reading = Reading::new(call, &options, &dc.config)?;
         let takes_gzip = takes_gzip(&call.headers);
         Ok((Self { dc, reading, authority: call.authority(), takes_gzip }, options))
     }

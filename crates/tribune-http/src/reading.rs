@@ -7,6 +7,7 @@ use tribune_api::params::{Consistency, ReadOptions};
 use tribune_core::Index;
 
 use crate::call::Call;
+use crate::datacenter::DatacenterConfig;
 use crate::error::Error;
 
 /// A server adds up to this part of the wait at random, so that clients that came together do not return
@@ -29,17 +30,13 @@ pub(crate) struct Reading {
 }
 
 impl Reading {
-    /// What a request says. `discovery_max_stale` makes reads stale that do not name a mode.
-    pub(crate) fn new(
-        call: &Call,
-        options: &ReadOptions,
-        discovery_max_stale: Option<Duration>,
-    ) -> Result<Self, Error> {
+    /// What a request says, within what the configuration allows.
+    pub(crate) fn new(call: &Call, options: &ReadOptions, config: &DatacenterConfig) -> Result<Self, Error> {
         tribune_api::headers::refuse_namespace(call.header(tribune_api::headers::NAMESPACE))?;
         if let Some(header) = call.header("cache-control").filter(|_| options.cached) {
             tribune_api::headers::CacheControl::parse(header)?;
         }
-        let (consistency, max_stale) = match (options.consistency, discovery_max_stale) {
+        let (consistency, max_stale) = match (options.consistency, config.discovery_max_stale) {
             (Some(asked), _) => (asked, options.max_stale),
             (None, Some(bound)) => (Consistency::Stale, Some(bound)),
             (None, None) => (Consistency::Default, None),
@@ -49,7 +46,7 @@ impl Reading {
             max_stale,
             index: Index(options.blocking.index),
             wait: options.blocking.wait,
-            cached: options.cached,
+            cached: options.cached && config.use_cache,
         })
     }
 }

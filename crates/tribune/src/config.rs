@@ -177,6 +177,10 @@ pub struct Config {
     pub discovery_max_stale: Option<Span>,
     /// How HTTP answers.
     pub http_config: HttpConfig,
+    /// How long blocking queries wait that do not say. Default `5m`.
+    pub default_query_time: Option<Span>,
+    /// How long blocking queries wait at most. Default `10m`.
+    pub max_query_time: Option<Span>,
     /// Bounds.
     pub limits: Limits,
     /// How long a change of a check's output alone may wait. Default `5m`.
@@ -191,14 +195,14 @@ pub struct Config {
     pub enable_local_script_checks: Option<bool>,
     /// Time between full comparisons with the catalog. Default `1m`.
     pub ae_interval: Option<Span>,
-    /// Least time before a critical service may be removed. Default `1m`.
-    pub check_deregister_interval_min: Option<Span>,
-    /// Time between looks for services to remove. Default `30s`.
-    pub check_reap_interval: Option<Span>,
     /// Log entries after which a snapshot is taken. Default 16384.
     pub raft_snapshot_threshold: Option<u64>,
+    /// Least time between two snapshots. Default `30s`.
+    pub raft_snapshot_interval: Option<Span>,
     /// Log entries kept behind a snapshot. Default 10240.
     pub raft_trailing_logs: Option<u64>,
+    /// Times of the consensus.
+    pub performance: Performance,
     /// Metrics.
     pub telemetry: Telemetry,
     /// Who is told when a check turns critical and when it recovers. A block of this program's own.
@@ -301,6 +305,8 @@ pub struct HttpConfig {
     pub response_headers: Strings,
     /// Networks from which agent endpoints may be written; empty means all.
     pub allow_write_http_from: Vec<String>,
+    /// Whether `?cached` may be answered from the cache. Default yes.
+    pub use_cache: Option<bool>,
 }
 
 /// Bounds.
@@ -309,6 +315,14 @@ pub struct HttpConfig {
 pub struct Limits {
     /// HTTP connections of one client address. Default 200; 0 means no bound.
     pub http_max_conns_per_client: Option<u64>,
+}
+
+/// Times of the consensus.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub struct Performance {
+    /// How long a request waits for a leader before it fails. Default `7s`.
+    pub rpc_hold_timeout: Option<Span>,
 }
 
 /// Metrics.
@@ -458,17 +472,37 @@ mod tests {
         assert!(refused.contains("/nowhere/a.hcl: cannot be read"), "{refused}");
     }
 
-    /// Each acted key is a field of [`Config`]: a key with no field would be accepted and ignored.
+    fn walk(keys: &'static [keys::Key], visit: &mut impl FnMut(&'static keys::Key)) {
+        for key in keys {
+            visit(key);
+            if let keys::Kind::Section(inner) = key.kind {
+                walk(inner, visit);
+            }
+        }
+    }
+
+    /// Each acted key is a field of [`Config`] that the settings read: else it would be accepted and ignored.
     #[test]
-    fn every_acted_key_has_a_field() {
-        let source = include_str!("config.rs");
-        for key in keys::KEYS.iter().filter(|key| key.fate == keys::Fate::Acted) {
+    fn every_acted_key_is_read() {
+        let fields = include_str!("config.rs");
+        let readers = [
+            include_str!("settings.rs"),
+            include_str!("settings/identity.rs"),
+            include_str!("settings/network.rs"),
+            include_str!("settings/reading.rs"),
+            include_str!("settings/service.rs"),
+        ];
+        walk(keys::KEYS, &mut |key| {
             let name = match key.name {
                 "service" => "services",
                 "check" => "checks",
                 name => name,
             };
-            assert!(source.contains(&format!("pub {name}: ")), "{name} has no field");
-        }
+            if key.fate == keys::Fate::Acted {
+                assert!(fields.contains(&format!("pub {name}: ")), "{name} has no field");
+                let read = format!(".{name}");
+                assert!(readers.iter().any(|text| text.contains(&read)), "nothing reads {name}");
+            }
+        });
     }
 }

@@ -16,7 +16,7 @@ use tower::Layer as _;
 use tracing::Level;
 use tribune_api::agent::{AgentSelf, Member, Metrics, Version};
 use tribune_dns::LiveConfig;
-use tribune_http::{DatacenterConfig, Host, HostError, Presentation};
+use tribune_http::{DatacenterConfig, Host, HostError, NodeConfig, Presentation};
 use tribune_local::LocalAgent;
 use tribune_raft::Replica;
 use tribune_wan::DcLayer;
@@ -88,7 +88,10 @@ impl Node {
         let seed = rand::random();
         let mut config = DatacenterConfig::new(settings.datacenter.clone(), seed);
         config.discovery_max_stale = settings.http.discovery_max_stale;
-        let router = tribune_http::node_router(settings.identity.name.clone(), self.local.clone(), me, seed)
+        config.use_cache = settings.http.use_cache;
+        config.waits = settings.http.waits;
+        let node = NodeConfig { name: settings.identity.name.clone(), waits: settings.http.waits, seed };
+        let router = tribune_http::node_router(self.local.clone(), me, node)
             .merge(tribune_http::datacenter_router(self.replica.clone(), config));
         let presentation = Presentation {
             pretty: settings.is_dev,

@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use http::{HeaderName, HeaderValue};
 use ipnet::IpNet;
+use tribune_api::params::WaitLimits;
 use tribune_core::Datacenter;
 use tribune_local::AlertConfig;
 
@@ -23,7 +24,7 @@ use crate::logging::Logging;
 
 pub use identity::Identity;
 
-use reading::Reading;
+use reading::{Reading, span};
 
 /// Everything a node needs to know to run.
 #[derive(Debug, Clone)]
@@ -103,6 +104,10 @@ pub struct Leaving {
 pub struct Http {
     /// Makes catalog and health reads that name no mode stale, up to this far behind the leader.
     pub discovery_max_stale: Option<Duration>,
+    /// Whether `?cached` may be answered from the cache.
+    pub use_cache: bool,
+    /// How long blocking queries wait.
+    pub waits: WaitLimits,
     /// Path prefixes that are refused.
     pub block_endpoints: Vec<String>,
     /// Headers of every answer.
@@ -182,8 +187,12 @@ pub struct Checks {
 pub struct Raft {
     /// Entries after which a snapshot is due.
     pub snapshot_threshold: u64,
+    /// Least time between two snapshots.
+    pub snapshot_interval: Duration,
     /// Entries kept behind a snapshot.
     pub trailing_logs: u64,
+    /// How long a request waits for a leader before it fails.
+    pub rpc_hold_timeout: Duration,
 }
 
 /// Metrics.
@@ -228,7 +237,9 @@ impl Settings {
             alerts: reading.alerts(),
             raft: Raft {
                 snapshot_threshold: config.raft_snapshot_threshold.unwrap_or(16_384),
+                snapshot_interval: span(config.raft_snapshot_interval, 30),
                 trailing_logs: config.raft_trailing_logs.unwrap_or(10_240),
+                rpc_hold_timeout: span(config.performance.rpc_hold_timeout, 7),
             },
             telemetry: reading.telemetry(&identity),
             logging: reading.logging(),
@@ -313,6 +324,22 @@ mod tests {
             "\nservice { name = \"web\" check { ttl = \"1s\" interval = \"1s\" } }",
             "-hcl:2:1: service \"web\": Invalid check: Interval and TTL cannot both be specified",
         );
+    }
+
+    #[test]
+    fn waits_have_a_default_below_their_bound() {
+        let waits = |text: &str| resolve(text, true).map(|(settings, _)| settings.http.waits);
+        assert_eq!(waits("").unwrap(), WaitLimits::default());
+        let minute = Duration::from_secs(60);
+        let both = waits("default_query_time = \"30s\" max_query_time = \"1m\"").unwrap();
+        assert_eq!(both, WaitLimits { default: minute / 2, max: minute });
+        // A bound below the usual default lowers that too: nobody has asked for more.
+        assert_eq!(waits("max_query_time = \"1m\"").unwrap(), WaitLimits { default: minute, max: minute });
+        refuse(
+            "default_query_time = \"2m\" max_query_time = \"1m\"",
+            "default_query_time must not be longer",
+        );
+        refuse("max_query_time = \"0s\"", "max_query_time must be longer than nothing");
     }
 
     #[test]

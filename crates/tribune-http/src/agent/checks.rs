@@ -41,7 +41,12 @@ impl<'a> Shown<'a> {
     }
 
     pub(super) fn json<'b>(&'b self, node: &'b Node) -> CheckJson<'b> {
-        CheckJson { node: node.name.as_str(), check: &self.check, service: self.service, indexes: (0, 0) }
+        CheckJson {
+            node: node.config.name.as_str(),
+            check: &self.check,
+            service: self.service,
+            indexes: (0, 0),
+        }
     }
 }
 

@@ -6,7 +6,6 @@ use http::{HeaderName, HeaderValue};
 use tokio::time::Instant;
 use tribune_api::agent::ServiceDefinition;
 use tribune_api::convert::LocalService;
-use tribune_api::params::WaitLimits;
 use tribune_api::render::{AgentServiceJson, content_hash};
 use tribune_api::{ApiError, headers, json};
 use tribune_core::InstanceId;
@@ -48,7 +47,7 @@ async fn service(node: Arc<Node>, call: Call) -> Result<Reply, Error> {
     if let Some(seen) = call.query.text("hash")
         && content_hash(&found.instance)? == seen
     {
-        let until = Instant::now() + node.jitter.stretch(call.query.wait(WaitLimits::default())?);
+        let until = Instant::now() + node.jitter.stretch(call.query.wait(node.config.waits)?);
         found = node.agent.service_changed(&id, Some(&found), until).await.ok_or_else(unknown)?;
     }
     let hash = content_hash(&found.instance)?;

@@ -1,8 +1,11 @@
 //! The agent's endpoints.
 
-use http::Request;
+use std::time::Duration;
 
-use crate::node::TestNode;
+use http::Request;
+use tribune_api::params::WaitLimits;
+
+use crate::node::{PATIENCE, TestNode};
 
 #[tokio::test]
 async fn what_is_registered_is_found() {
@@ -126,6 +129,21 @@ async fn a_service_can_be_waited_for_by_its_hash() {
         tokio::join!(node.get(&uri), node.done("/v1/agent/service/register", r#"{"Name":"web","Port":81}"#));
     assert_eq!(changed.json()["Port"], 81);
     assert_ne!(changed.headers["x-consul-contenthash"], hash.as_str());
+}
+
+/// Without the bound the wait would outlast the test's patience.
+#[tokio::test]
+async fn a_wait_by_hash_has_the_bounds_of_the_configuration() {
+    let moment = Duration::from_millis(10);
+    let waits = WaitLimits { default: moment, max: moment };
+    let node = TestNode::with(Default::default(), |config| config.waits = waits).await;
+    node.done("/v1/agent/service/register", r#"{"Name":"web","Port":80}"#).await;
+    let hash = node.get("/v1/agent/service/web").await.json()["ContentHash"].as_str().unwrap().to_owned();
+    for wait in ["", "&wait=5m"] {
+        let uri = format!("/v1/agent/service/web?hash={hash}{wait}");
+        let answer = tokio::time::timeout(PATIENCE, node.get(&uri)).await.unwrap();
+        assert_eq!(answer.headers["x-consul-contenthash"], hash.as_str());
+    }
 }
 
 #[tokio::test]

@@ -96,6 +96,8 @@ async fn reads_say_how_they_were_made() {
         (&hit.headers["x-cache"], &hit.headers["age"]),
         (&"HIT".parse().unwrap(), &"0".parse().unwrap())
     );
+    let uncached = TestNode::with(Default::default(), |config| config.use_cache = false).await;
+    assert_eq!(uncached.get("/v1/catalog/services?cached").await.headers.get("x-cache"), None);
     assert_eq!(node.get("/v1/catalog/datacenters").await.headers.get("x-consul-index"), None);
     assert_eq!(node.get("/v1/status/leader").await.text(), r#""127.0.0.1:8300""#);
     assert_eq!(node.get("/v1/status/peers").await.text(), r#"["127.0.0.1:8300"]"#);

@@ -15,7 +15,8 @@ use tower::ServiceExt;
 use tribune_api::agent::{AgentSelf, Member, Metrics, Version};
 use tribune_core::{Authority, Command, Datacenter, Index, Node, NodeName, Outcome, Pairs, State, Topic};
 use tribune_http::{
-    DatacenterConfig, Host, HostError, HttpService, LogLevel, Presentation, datacenter_router, node_router,
+    DatacenterConfig, Host, HostError, HttpService, LogLevel, NodeConfig, Presentation, datacenter_router,
+    node_router,
 };
 use tribune_local::{Catalog, CatalogError, Definitions, LocalAgent, Running, StoreAt};
 use tribune_raft::{Replica, ServerInfo, Storage};
@@ -141,7 +142,8 @@ impl TestNode {
         let (agent, running) = LocalAgent::start(local, catalog, Definitions::default()).await.unwrap();
         let mut config = DatacenterConfig::new(Datacenter::new("dc1").unwrap(), 7);
         change(&mut config);
-        let router = node_router(name, agent, Arc::new(Process), 7).merge(datacenter_router(replica, config));
+        let node = NodeConfig { name, waits: config.waits, seed: 7 };
+        let router = node_router(agent, Arc::new(Process), node).merge(datacenter_router(replica, config));
         Self { http: router.into_service(presentation), _agent: running }
     }
 

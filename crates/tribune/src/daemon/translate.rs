@@ -32,7 +32,9 @@ pub(super) fn raft(
     let mut config = tribune_raft::Config::new(storage, server);
     config.bootstrap = true;
     config.snapshot_threshold = settings.raft.snapshot_threshold;
+    config.snapshot_interval = settings.raft.snapshot_interval;
     config.trailing_logs = settings.raft.trailing_logs;
+    config.rpc_hold_timeout = settings.raft.rpc_hold_timeout;
     Ok(config)
 }
 

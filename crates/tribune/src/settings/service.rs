@@ -4,8 +4,10 @@ use std::net::{IpAddr, SocketAddr};
 
 use http::{HeaderName, HeaderValue, Uri};
 use ipnet::IpNet;
+use tribune_api::GoDuration;
 use tribune_api::agent::{CheckDefinition, Origin, ServiceDefinition};
 use tribune_api::convert::LocalService;
+use tribune_api::params::WaitLimits;
 use tribune_core::CheckSpec;
 use tribune_local::{AlertConfig, Definitions, ScriptPolicy};
 
@@ -21,6 +23,8 @@ impl Reading<'_> {
         let connections = config.limits.http_max_conns_per_client.unwrap_or(200);
         Http {
             discovery_max_stale: Some(span(config.discovery_max_stale, 0)).filter(|stale| !stale.is_zero()),
+            use_cache: config.http_config.use_cache.unwrap_or(true),
+            waits: self.waits(),
             block_endpoints: config.http_config.block_endpoints.clone(),
             response_headers: self.response_headers(),
             allow_write_from: self.networks(),
@@ -28,6 +32,20 @@ impl Reading<'_> {
                 .filter(|it| *it > 0),
             loopback_limited: config.limits.http_max_conns_per_client.is_some(),
         }
+    }
+
+    fn waits(&mut self) -> WaitLimits {
+        let usual = WaitLimits::default();
+        let max = self.config.max_query_time.map_or(usual.max, |span| span.0);
+        let default = self.config.default_query_time.map_or(usual.default.min(max), |span| span.0);
+        if max.is_zero() {
+            self.refuse("max_query_time", "must be longer than nothing");
+        }
+        if default > max {
+            let why = format!("must not be longer than max_query_time, which is {}", GoDuration::from(max));
+            self.refuse("default_query_time", &why);
+        }
+        WaitLimits { default, max }
     }
 
     fn response_headers(&mut self) -> Vec<(HeaderName, HeaderValue)> {
