@@ -1,4 +1,5 @@
-//! Prepared answers by question. Every worker has a cache of its own, so no question waits for another.
+//! Prepared answers by question. Every worker and every TCP connection has a cache of its own, so no question waits
+//! for another.
 //!
 //! An entry is true while the state has not moved, and beyond that while none of the topics it was made from has.
 //! Two generations bound the memory: when the young one is full it becomes the old one, and what is asked for
@@ -13,8 +14,11 @@ use tribune_core::{Index, State};
 
 use crate::config::Config;
 
-/// Most bytes, roughly, in one generation.
-const GENERATION_BYTES_MAX: usize = 16 << 20;
+/// Most bytes, roughly, in one generation of a worker's cache: the answers of a large datacenter.
+pub(crate) const WORKER_BYTES_MAX: usize = 16 << 20;
+/// The same for a TCP connection. There may be a thousand, each asking for ever new names: two generations of all of
+/// them are 128 MiB.
+pub(crate) const CONNECTION_BYTES_MAX: usize = 64 << 10;
 /// Most entries in one generation, however small.
 const GENERATION_ENTRIES_MAX: usize = 16_384;
 /// What an entry costs beside its records.
@@ -22,8 +26,10 @@ const ENTRY_BYTES: usize = 256;
 
 type Generation = HashMap<Box<[u8]>, Entry, RandomState>;
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Cache {
+    /// Of one generation.
+    bytes_max: usize,
     young: Generation,
     old: Generation,
     young_bytes: usize,
@@ -63,10 +69,21 @@ impl Key {
 }
 
 impl Cache {
+    /// An empty cache with about so many bytes in each of its two generations.
+    pub(crate) fn new(bytes_max: usize) -> Self {
+        Self {
+            bytes_max,
+            young: Generation::default(),
+            old: Generation::default(),
+            young_bytes: 0,
+            config: None,
+        }
+    }
+
     /// Forgets everything when the settings have changed.
     pub(crate) fn keep_for(&mut self, config: &Arc<Config>) {
         if self.config.as_ref().is_none_or(|held| !Arc::ptr_eq(held, config)) {
-            *self = Self { config: Some(config.clone()), ..Self::default() };
+            *self = Self { config: Some(config.clone()), ..Self::new(self.bytes_max) };
         }
     }
 
@@ -94,7 +111,7 @@ impl Cache {
 
     fn store(&mut self, key: Box<[u8]>, entry: Entry) {
         let bytes = ENTRY_BYTES + entry.prepared.weight();
-        if self.young_bytes + bytes > GENERATION_BYTES_MAX || self.young.len() >= GENERATION_ENTRIES_MAX {
+        if self.young_bytes + bytes > self.bytes_max || self.young.len() >= GENERATION_ENTRIES_MAX {
             self.old = std::mem::take(&mut self.young);
             self.young_bytes = 0;
         }
@@ -102,5 +119,24 @@ impl Cache {
         if let Some(replaced) = self.young.insert(key, entry) {
             self.young_bytes = self.young_bytes.saturating_sub(ENTRY_BYTES + replaced.prepared.weight());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tribune_core::dns::Code;
+
+    use super::*;
+
+    #[test]
+    fn ever_new_questions_take_no_more_than_two_generations() {
+        let mut cache = Cache::new(10 * ENTRY_BYTES);
+        let prepared = Arc::new(Prepared::of_code(Code::NxDomain));
+        for number in 0..1000_u16 {
+            let key = Key::new(&number.to_be_bytes(), Kind::A);
+            cache.put(&key, prepared.clone(), Depends::Topics(Vec::new()), &State::default());
+            assert!(cache.get(&key, &State::default()).is_some());
+        }
+        assert!(cache.young.len() + cache.old.len() <= 20);
     }
 }

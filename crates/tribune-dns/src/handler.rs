@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tribune_core::dns::{
     Answer, Code, Draft, Kind, Name, Plan, Prepared, Question, Subject, Transport, Zone, plan,
 };
@@ -53,7 +53,8 @@ pub(crate) enum Next {
     Errand(Box<Errand>),
 }
 
-/// A question that others have to be asked about.
+/// A question that others have to be asked about. It keeps its place among those that wait, so a flood of them ends
+/// here and not in a queue of tasks.
 pub(crate) struct Errand {
     packet: Vec<u8>,
     peer: SocketAddr,
@@ -61,6 +62,7 @@ pub(crate) struct Errand {
     config: Arc<Config>,
     authority: Arc<Authority>,
     task: Task,
+    _place: OwnedSemaphorePermit,
 }
 
 enum Task {
@@ -183,16 +185,23 @@ impl Handler {
             }
             Plan::NotImplemented => return reply.code(Code::NotImp, out),
         };
-        let (config, authority) = (moment.config.clone(), moment.authority.clone());
-        Next::Errand(Box::new(Errand { packet: packet.to_vec(), peer, transport, config, authority, task }))
+        let Ok(place) = self.errands.clone().try_acquire_owned() else {
+            metrics::counter!("dns.overloaded").increment(1);
+            return reply.code(Code::ServFail, out);
+        };
+        Next::Errand(Box::new(Errand {
+            packet: packet.to_vec(),
+            peer,
+            transport,
+            config: moment.config.clone(),
+            authority: moment.authority.clone(),
+            task,
+            _place: place,
+        }))
     }
 
     /// Runs an errand to its answer; `None` when the packet cannot be answered after all.
     pub(crate) async fn run(&self, errand: Box<Errand>) -> Option<Vec<u8>> {
-        let Ok(_permit) = self.errands.try_acquire() else {
-            metrics::counter!("dns.overloaded").increment(1);
-            return self.reply_to(&errand, &Prepared::of_code(Code::ServFail));
-        };
         match tokio::time::timeout(ERRAND_TIME, self.fulfil(&errand)).await {
             Ok(Outcome::Packet(packet)) => Some(packet),
             Ok(Outcome::Draft(draft)) => self.reply_to(&errand, &Prepared::from(&draft)),

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 use tribune_core::dns::Transport;
 
-use crate::cache::Cache;
+use crate::cache::{CONNECTION_BYTES_MAX, Cache};
 use crate::handler::{Handler, Next};
 
 /// How long accepting rests after it failed, for example for lack of file descriptors.
@@ -55,7 +55,7 @@ pub(crate) async fn serve(listener: TcpListener, handler: Arc<Handler>, shutdown
 /// Answers one question after the other until the client leaves or falls silent.
 async fn converse(mut stream: TcpStream, peer: SocketAddr, handler: &Handler) -> io::Result<()> {
     stream.set_nodelay(true)?;
-    let mut cache = Cache::default();
+    let mut cache = Cache::new(CONNECTION_BYTES_MAX);
     loop {
         let idle = handler.config.load().tcp_idle;
         let Some(packet) = tokio::time::timeout(idle, read_message(&mut stream)).await?? else {

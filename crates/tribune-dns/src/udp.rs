@@ -11,7 +11,7 @@ use tracing::warn;
 use tribune_core::dns::Transport;
 
 use crate::batch::{Inbox, Outbox, socket_addr};
-use crate::cache::Cache;
+use crate::cache::{Cache, WORKER_BYTES_MAX};
 use crate::handler::{Errand, Handler, Next};
 
 /// How often a thread without questions looks whether it should stop.
@@ -39,7 +39,8 @@ impl Worker {
 
     /// Works until `shutdown`; must have a thread to itself. Errands that are under way then are given up.
     pub(crate) fn run(mut self, shutdown: &CancellationToken) {
-        let (mut inbox, mut outbox, mut cache) = (Inbox::new(), Outbox::new(), Cache::default());
+        let (mut inbox, mut outbox) = (Inbox::new(), Outbox::new());
+        let mut cache = Cache::new(WORKER_BYTES_MAX);
         while !shutdown.is_cancelled() {
             if let Err(error) = inbox.receive(&self.socket) {
                 warn!(%error, "dns socket cannot be read");

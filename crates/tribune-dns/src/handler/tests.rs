@@ -27,11 +27,15 @@ fn handler() -> Handler {
     Handler::new(source, Arc::new(NoOtherDatacenters), LiveConfig::new(Config::new(zone)), Vec::new())
 }
 
+fn cache() -> Cache {
+    Cache::new(crate::cache::CONNECTION_BYTES_MAX)
+}
+
 const PEER: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 5353);
 
 fn answered(handler: &Handler, packet: &[u8], transport: Transport) -> Option<Vec<u8>> {
     let mut out = Vec::new();
-    match handler.answer(&handler.moment(), &mut Cache::default(), packet, (PEER, transport), &mut out) {
+    match handler.answer(&handler.moment(), &mut cache(), packet, (PEER, transport), &mut out) {
         Next::Reply => Some(out),
         Next::Silence | Next::Errand(_) => None,
     }
@@ -104,4 +108,33 @@ fn an_ordinary_question_is_read_in_place() {
     assert_eq!((edns.version, edns.payload_bytes), (0, 1232));
     assert_eq!(edns.subnet.as_deref(), Some(&[0, 1, 24, 0, 10, 1, 1][..]));
     assert!(query.recursion_desired && !query.checking_disabled);
+}
+
+/// A question about `name`, of type A.
+fn foreign(name: &str) -> Vec<u8> {
+    let mut packet = b"\x12\x34\x01\x00\x00\x01\x00\x00\x00\x00\x00\x00".to_vec();
+    packet.extend_from_slice(Name::parse(name).unwrap().as_wire());
+    packet.extend_from_slice(&[0, 1, 0, 1]);
+    packet
+}
+
+#[test]
+fn beyond_the_errands_that_may_wait_questions_fail_at_once() {
+    let handler = handler();
+    let recursors = vec![SocketAddr::from(([127, 0, 0, 1], 53))];
+    handler.config.replace(Config { recursors, ..Config::clone(&handler.config.load()) });
+    let packet = foreign("example.org");
+    let (moment, mut cache, mut out) = (handler.moment(), cache(), Vec::new());
+    let mut ask = || {
+        out.clear();
+        match handler.answer(&moment, &mut cache, &packet, (PEER, Transport::Udp), &mut out) {
+            Next::Errand(errand) => Ok(errand),
+            Next::Reply => Err(out[3] & 0x0f),
+            Next::Silence => Err(0),
+        }
+    };
+    let mut waiting: Vec<_> = (0..ERRANDS_MAX).map(|_| ask().ok().unwrap()).collect();
+    assert_eq!(ask().err(), Some(2), "SERVFAIL");
+    waiting.pop();
+    assert!(ask().is_ok());
 }
