@@ -13,8 +13,9 @@ bind_addr = "0.0.0.0"
 # advertise_addr = "{{ GetInterfaceIP \"eth0\" }}"
 advertise_addr = "10.0.0.10"
 
-# The HTTP API and DNS are served to the hosts of this network. There is no access control in this version:
-# whoever reaches the HTTP port may read and write, so let a firewall decide who does.
+# The HTTP API and DNS are served to the hosts of this network. There is no access control and no TLS in this
+# version: whoever reaches the HTTP port may read and write, so let a firewall decide who does. A configuration that
+# asks for access control with default_policy = "deny" is refused rather than served open.
 client_addr = "127.0.0.1 10.0.0.10"
 
 addresses {

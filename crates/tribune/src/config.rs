@@ -207,6 +207,10 @@ pub struct Config {
     pub telemetry: Telemetry,
     /// Who is told when a check turns critical and when it recovers. A block of this program's own.
     pub alerts: Alerts,
+    /// Access control: read so that what nobody would enforce can be refused.
+    pub acl: Acl,
+    /// Older spelling of `acl.default_policy`, which once turned access control on by itself.
+    pub acl_default_policy: Option<String>,
     /// Least severe log level that is written. Default `info`, with `-dev` `debug`.
     pub log_level: Option<String>,
     /// Write the log as JSON.
@@ -323,6 +327,16 @@ pub struct Limits {
 pub struct Performance {
     /// How long a request waits for a leader before it fails. Default `7s`.
     pub rpc_hold_timeout: Option<Span>,
+}
+
+/// Access control, which this version does not have.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub struct Acl {
+    /// Whether it was to be on. Default no.
+    pub enabled: Option<bool>,
+    /// What was to happen to requests that no rule allows: `allow` or `deny`. Default `allow`.
+    pub default_policy: Option<String>,
 }
 
 /// Metrics.
@@ -444,7 +458,9 @@ mod tests {
         );
         warn(
             "acl { enabled = true }",
-            "acl.enabled is known but not acted on by this version: everyone who reaches the HTTP port may read and write",
+            "acl.enabled is known but not acted on by this version: everyone who reaches the HTTP port may read and write; \
+             keep client_addr on loopback or let a firewall decide who connects, and name in \
+             http_config.allow_write_http_from who may register",
         );
         warn("watches = [{ type = \"nodes\" }]", "watches is known but not acted on by this version");
         warn("recursor = \"8.8.8.8\"", "recursor is an old spelling; write recursors");
@@ -452,6 +468,21 @@ mod tests {
         assert_eq!(config.recursors, ["8.8.8.8"]);
         let (_, none) = fragments(&["acl { enabled = false } ui = false protocol = 3"]).read().unwrap();
         assert_eq!(none, []);
+    }
+
+    #[test]
+    fn who_asked_for_protection_is_told_that_there_is_none() {
+        for (text, key) in [
+            ("verify_incoming = true", "verify_incoming"),
+            ("tls { defaults { verify_incoming = true } }", "tls.defaults.verify_incoming"),
+            ("ports { https = 8501 }", "ports.https"),
+        ] {
+            let (_, warnings) = fragments(&[text]).read().unwrap();
+            let [warning] = &warnings[..] else { panic!("{text}: {warnings:?}") };
+            assert!(warning.text.starts_with(&format!("{key} is known but not acted on")), "{warning}");
+            assert!(warning.text.contains("a proxy that speaks TLS"), "{warning}");
+        }
+        assert_eq!(fragments(&["verify_incoming = false ports { https = -1 }"]).read().unwrap().1, []);
     }
 
     #[test]

@@ -222,6 +222,7 @@ impl Settings {
             None => datacenter.clone(),
         };
         reading.role();
+        reading.access();
         let settings = Self {
             is_dev: config.is_dev,
             data_dir: reading.data_dir(),
@@ -363,6 +364,18 @@ mod tests {
                 resolve(&format!("alerts {{\n webhook = {url:?} }}"), true).unwrap_err().to_string();
             assert!(refused.contains("-hcl:2:2: alerts.webhook must be a URL"), "{refused}");
             assert!(!refused.contains("secret"), "{refused}");
+        }
+    }
+
+    #[test]
+    fn nobody_is_exposed_who_asked_to_deny() {
+        let cannot = "default_policy \"deny\" cannot be kept: this version has no access control";
+        refuse("acl { enabled = true default_policy = \"deny\" }", cannot);
+        refuse("acl_default_policy = \"deny\" acl_datacenter = \"dc1\"", cannot);
+        for open in
+            ["enabled = true", "default_policy = \"deny\"", "enabled = false default_policy = \"deny\""]
+        {
+            assert!(resolve(&format!("acl {{ {open} }}"), true).is_ok(), "{open}");
         }
     }
 

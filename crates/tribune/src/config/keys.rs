@@ -92,8 +92,14 @@ const fn moved(name: &'static str, kind: Kind, to: &'static str) -> Key {
 const PORT: Kind = Integer(-1, 65_535);
 const COUNT: Kind = Integer(0, i64::MAX);
 
-const OPEN: &str = "everyone who reaches the HTTP port may read and write";
+const OPEN: &str = "everyone who reaches the HTTP port may read and write; keep client_addr on loopback or let a firewall \
+                    decide who connects, and name in http_config.allow_write_http_from who may register";
 const PLAIN: &str = "connections are not encrypted by it";
+const UNVERIFIED: &str = "no port uses TLS in this version, so traffic can be read on its way and no client has to show a \
+                          certificate; keep client_addr on loopback behind a proxy that speaks TLS, or let a firewall \
+                          decide who connects";
+const NO_HTTPS: &str = "nothing listens on this port, and HTTP is served without TLS on ports.http; put a proxy that \
+                        speaks TLS in front of it";
 
 /// The keys at the top of a file.
 pub const KEYS: &[Key] = &[
@@ -206,9 +212,9 @@ pub const KEYS: &[Key] = &[
     unsafe_without("ca_path", Text, PLAIN),
     unsafe_without("cert_file", Text, PLAIN),
     unsafe_without("key_file", Text, PLAIN),
-    unsafe_without("verify_incoming", Bool, PLAIN),
-    unsafe_without("verify_incoming_rpc", Bool, PLAIN),
-    unsafe_without("verify_incoming_https", Bool, PLAIN),
+    unsafe_without("verify_incoming", Bool, UNVERIFIED),
+    unsafe_without("verify_incoming_rpc", Bool, UNVERIFIED),
+    unsafe_without("verify_incoming_https", Bool, UNVERIFIED),
     unsafe_without("verify_outgoing", Bool, PLAIN),
     unsafe_without("verify_server_hostname", Bool, PLAIN),
     known("server_name", Text),
@@ -274,7 +280,7 @@ const PORTS: &[Key] = &[
     acted("server", PORT),
     acted("serf_lan", PORT),
     acted("serf_wan", PORT),
-    known("https", PORT),
+    unsafe_without("https", PORT, NO_HTTPS),
     known("grpc", PORT),
     known("grpc_tls", PORT),
     known("sidecar_min_port", PORT),
@@ -404,7 +410,7 @@ const TLS_PROTOCOL: &[Key] = &[
     unsafe_without("ca_path", Text, PLAIN),
     unsafe_without("cert_file", Text, PLAIN),
     unsafe_without("key_file", Text, PLAIN),
-    unsafe_without("verify_incoming", Bool, PLAIN),
+    unsafe_without("verify_incoming", Bool, UNVERIFIED),
     unsafe_without("verify_outgoing", Bool, PLAIN),
     unsafe_without("verify_server_hostname", Bool, PLAIN),
     known("tls_min_version", Text),

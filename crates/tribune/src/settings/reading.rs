@@ -89,6 +89,22 @@ impl<'a> Reading<'a> {
         }
     }
 
+    /// Refuses a configuration that would deny by default: without access control it would allow everything.
+    pub(super) fn access(&mut self) {
+        let denies = |policy: &Option<String>| policy.as_deref() == Some("deny");
+        let config = self.config;
+        let enabled = config.acl.enabled;
+        let key = match enabled {
+            Some(true) if denies(&config.acl.default_policy) => "acl.default_policy",
+            None | Some(true) if denies(&config.acl_default_policy) => "acl_default_policy",
+            _ => return,
+        };
+        let why = "\"deny\" cannot be kept: this version has no access control, so everyone who reaches the HTTP port \
+                   would read and write; let client_addr, http_config.allow_write_http_from and a firewall decide \
+                   who reaches it, and set acl.enabled = false to start without access control";
+        self.refuse(key, why);
+    }
+
     pub(super) fn data_dir(&mut self) -> Option<PathBuf> {
         if self.config.is_dev {
             return None;
