@@ -4,6 +4,7 @@
 //! the next one is built. [`State::apply`] is the only way to change it; it is total (every command is applied
 //! or refused) and the same on every server.
 
+mod addresses;
 mod catalog;
 mod snapshot;
 mod tables;
@@ -20,6 +21,7 @@ pub use snapshot::{Record, SnapshotError};
 pub use topic::Topic;
 pub use view::{CheckView, InstanceView, NodeView, ServiceView, View};
 
+use addresses::Addresses;
 use catalog::Change;
 use tables::{Map, NodeEntry, ServiceEntry};
 use topic::TopicIndexes;
@@ -30,6 +32,7 @@ pub struct State {
     index: Index,
     nodes: Map<Folded, Arc<NodeEntry>>,
     node_ids: Map<Folded, Folded>,
+    addresses: Addresses,
     services: Map<Folded, Arc<ServiceEntry>>,
     topics: TopicIndexes,
 }

@@ -14,6 +14,7 @@ const NODES: [&str; 4] = ["a", "A", "b", "c"];
 const IDS: [&str; 4] = ["", "id-1", "id-2", "ID-2"];
 const SERVICES: [&str; 4] = ["web", "Web", "api", "db"];
 const INSTANCES: [&str; 4] = ["i", "I", "j", "k"];
+const ADDRESSES: [&str; 4] = ["", "1.1.1.1", "2001:db8::2", "host.example"];
 const CHECKS: [&str; 4] = ["c", "C", "d", "serfHealth"];
 
 fn name() -> impl Strategy<Value = NodeName> {
@@ -30,11 +31,12 @@ fn check_id() -> impl Strategy<Value = CheckId> {
 
 fn service() -> impl Strategy<Value = ServiceInstance> {
     let tags = vec(select(&["x", "y", "z"][..]), 0..3);
-    (instance_id(), select(&SERVICES[..]), tags, 0..3u16).prop_map(|(id, name, tags, port)| ServiceInstance {
+    let parts = (instance_id(), select(&SERVICES[..]), tags, select(&ADDRESSES[..]), 0..3u16);
+    parts.prop_map(|(id, name, tags, address, port)| ServiceInstance {
         id,
         name: ServiceName::new(name).expect("a valid name"),
         tags: tags.into_iter().map(Into::into).collect(),
-        address: Default::default(),
+        address: address.into(),
         tagged_addresses: Pairs::default(),
         meta: Pairs::default(),
         port,
@@ -67,7 +69,7 @@ fn registration() -> impl Strategy<Value = Command> {
     let parts = (
         name(),
         select(&IDS[..]),
-        select(&["1.1.1.1", "2.2.2.2"][..]),
+        select(&ADDRESSES[1..]),
         any::<bool>(),
         proptest::option::of(service()),
         vec(check(), 0..3),
@@ -191,6 +193,25 @@ proptest! {
             match outcome {
                 Outcome::Refused(_) => prop_assert_eq!(again, outcome),
                 Outcome::Applied | Outcome::Unchanged => prop_assert_eq!(again, Outcome::Unchanged),
+            }
+        }
+    }
+
+    #[test]
+    fn who_is_at_an_address_is_who_a_walk_through_the_catalog_finds(log in log()) {
+        let mut state = State::default();
+        for (at, command) in log.iter().enumerate() {
+            state.apply(Index(at as u64 + 1), command);
+            let authority = Authority::unrestricted();
+            let view = state.view(&authority);
+            for text in &ADDRESSES[1..3] {
+                let ip = text.parse().unwrap();
+                let node = view.nodes().find(|node| node.node().value.address == *text);
+                let service = view.services().find(|service| {
+                    view.instances(service.name().as_str()).any(|held| held.service.value.address == *text)
+                });
+                prop_assert_eq!(view.node_at(ip).map(|seen| seen.name()), node.map(|node| node.name()));
+                prop_assert_eq!(view.service_at(ip).map(|seen| seen.name()), service.map(|held| held.name()));
             }
         }
     }

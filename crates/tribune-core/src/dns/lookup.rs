@@ -367,16 +367,11 @@ impl<'a> Lookup<'a> {
 
     /// The name of an address: of the first node that has it, else of the first service.
     pub(super) fn reverse(self, ip: IpAddr) -> Option<Draft> {
-        let is_it = |text: &str| text.parse::<IpAddr>().is_ok_and(|found| found == ip);
-        let node = self.view.nodes().find(|node| is_it(&node.node().value.address));
-        let name = match node {
+        let name = match self.view.node_at(ip) {
             Some(node) => self.node_name(&node.node().value)?,
             None => {
-                let instances =
-                    self.view.services().flat_map(|service| self.view.instances(service.name().as_str()));
-                let found =
-                    instances.map(|instance| &instance.service.value).find(|service| is_it(&service.address));
-                let labels = [found?.name.as_str(), "service", self.zone.datacenter.as_str()];
+                let service = self.view.service_at(ip)?.name();
+                let labels = [service.as_str(), "service", self.zone.datacenter.as_str()];
                 self.domain.under(labels.map(str::as_bytes))?
             }
         };

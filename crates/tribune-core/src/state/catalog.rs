@@ -116,6 +116,10 @@ impl<'a> Change<'a> {
         if old.is_some_and(|old| old.node.value == node) {
             return;
         }
+        if let Some(old) = old {
+            self.state.addresses.remove_node(&old.node.value);
+        }
+        self.state.addresses.put_node(&node);
         let created = old.map_or(self.index, |old| old.node.created);
         let stored = Stored { value: node, created, modified: self.index };
         let entry = match old {
@@ -159,10 +163,13 @@ impl<'a> Change<'a> {
         }
         if let Some(old) = &old {
             self.note_relabelled_checks(old, service);
-            if old.service.value.name.folded() != service.name.folded() {
+            if old.service.value.name.folded() == service.name.folded() {
+                self.state.addresses.remove_instance(node_key, &old.service.value);
+            } else {
                 self.leave_service(node_key, old);
             }
         }
+        self.state.addresses.put_instance(node_key, service);
         let created = old.as_ref().map_or(self.index, |old| old.service.created);
         let stored = Stored { value: service.clone(), created, modified: self.index };
         let checks = old.map(|old| old.checks.clone()).unwrap_or_default();
@@ -259,6 +266,7 @@ impl<'a> Change<'a> {
             self.leave_service(node_key, instance);
         }
         self.state.node_ids.remove(&Folded::new(&node.node.value.id));
+        self.state.addresses.remove_node(&node.node.value);
         if !node.checks.is_empty() {
             self.touched.insert(Topic::Checks);
         }
@@ -270,6 +278,7 @@ impl<'a> Change<'a> {
     fn leave_service(&mut self, node_key: &Folded, instance: &Instance) {
         let service_key = instance.service.value.name.folded();
         self.remember_label(&service_key);
+        self.state.addresses.remove_instance(node_key, &instance.service.value);
         let Some(service) = self.state.services.get_mut(&service_key) else { return };
         let entry = Arc::make_mut(service);
         entry.remove(&(node_key.clone(), instance.service.value.id.folded()));

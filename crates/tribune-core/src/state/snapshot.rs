@@ -124,7 +124,9 @@ impl State {
             let service: &mut Arc<ServiceEntry> =
                 self.services.entry(instance.service.value.name.folded()).or_default();
             Arc::make_mut(service).put((key.clone(), id.clone()), instance.clone());
+            self.addresses.put_instance(&key, &instance.service.value);
         }
+        self.addresses.put_node(&node.node.value);
         if !node.node.value.id.is_empty() {
             self.node_ids.insert(Folded::new(&node.node.value.id), key.clone());
         }

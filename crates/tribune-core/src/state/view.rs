@@ -1,5 +1,6 @@
 //! Questions put to a state. All of them go through a [`View`], which shows what its authority may read.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use smol_str::SmolStr;
@@ -92,6 +93,17 @@ impl<'a> View<'a> {
             return None;
         }
         self.node(key.as_str())
+    }
+
+    /// The first node, by name, that has this address.
+    pub fn node_at(self, ip: IpAddr) -> Option<NodeView<'a>> {
+        self.state.addresses.nodes_at(ip).find_map(|node| self.node(node.as_str()))
+    }
+
+    /// The first service, by name, with an instance that has this address as its own.
+    pub fn service_at(self, ip: IpAddr) -> Option<ServiceView<'a>> {
+        let mut found = self.state.addresses.services_at(ip);
+        found.find_map(|(service, node)| self.node(node.as_str()).and(self.service(service.as_str())))
     }
 
     /// All services by folded name.
