@@ -9,7 +9,7 @@
 //! index one renders, the others wait for its bytes as parked futures.
 
 use std::hash::BuildHasher;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use bytes::Bytes;
@@ -19,8 +19,7 @@ use tokio::sync::OnceCell;
 use tribune_api::ApiError;
 use tribune_core::{Index, State};
 
-use crate::limits::GZIP_BYTES_MIN;
-use crate::reply::{Reply, compress};
+use crate::reply::{Reply, compressed};
 
 /// What a question costs besides its bytes, roughly.
 const SLOT_BYTES: usize = 512;
@@ -64,7 +63,8 @@ pub(crate) struct Answer {
 pub(crate) struct Text {
     plain: Bytes,
     digest: u64,
-    gzip: OnceLock<Bytes>,
+    /// `None` inside when it is better sent as it is.
+    gzip: OnceCell<Option<Bytes>>,
 }
 
 /// What came of asking a slot.
@@ -117,9 +117,28 @@ impl Answers {
             Ok::<_, ApiError>(Arc::new(Answer::new(index, render(state)?, rendering.before.swap(None))))
         };
         let answer = Arc::clone(rendering.answer.get_or_try_init(render).await?);
-        // Its weight has changed with its text.
-        self.slots.insert(slot.key.clone(), Arc::clone(slot)).await;
+        self.weigh(slot).await;
         Ok(Shown::Answer { answer, was_there: false })
+    }
+
+    /// A reply with the text of an answer of `slot`. The first who wants it compressed has that done for all.
+    pub(crate) async fn reply(&self, slot: &Arc<Slot>, text: &Text, takes_gzip: bool) -> Reply {
+        if takes_gzip {
+            let is_first = !text.gzip.initialized();
+            let gzip = text.gzip.get_or_init(|| compressed(&text.plain)).await.clone();
+            if let Some(gzip) = gzip {
+                if is_first {
+                    self.weigh(slot).await;
+                }
+                return Reply::compressed(gzip);
+            }
+        }
+        Reply::bytes(text.plain.clone())
+    }
+
+    /// Has the bound on memory know what `slot` holds now.
+    async fn weigh(&self, slot: &Arc<Slot>) {
+        self.slots.insert(slot.key.clone(), Arc::clone(slot)).await;
     }
 }
 
@@ -185,7 +204,7 @@ fn digest(bytes: &[u8]) -> u64 {
 
 impl Text {
     fn new(plain: Vec<u8>, digest: u64) -> Arc<Self> {
-        Arc::new(Self { plain: plain.into(), digest, gzip: OnceLock::new() })
+        Arc::new(Self { plain: plain.into(), digest, gzip: OnceCell::new() })
     }
 
     /// Whether both are the same byte for byte. Different texts are told apart without being read.
@@ -203,24 +222,21 @@ impl Text {
         self.digest == digest && self.plain == plain
     }
 
-    /// A reply of these bytes. The first who wants a long text compressed does it for all.
-    pub(crate) fn reply(&self, takes_gzip: bool) -> Reply {
-        if takes_gzip && self.plain.len() >= GZIP_BYTES_MIN {
-            return Reply::compressed(self.gzip.get_or_init(|| compress(&self.plain)).clone());
-        }
-        Reply::bytes(self.plain.clone())
-    }
-
     fn bytes(&self) -> usize {
-        self.plain.len() + self.gzip.get().map_or(0, Bytes::len)
+        self.plain.len() + self.gzip.get().and_then(Option::as_ref).map_or(0, Bytes::len)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::io::Read;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
+    use flate2::read::GzDecoder;
+    use http_body_util::BodyExt;
+
     use super::*;
+    use crate::limits::{GZIP_BYTES_MIN, GZIP_INLINE_BYTES_MAX};
 
     async fn show(answers: &Answers, index: u64, text: &str) -> Option<(Arc<Answer>, bool)> {
         let slot = answers.slot("question").await;
@@ -284,6 +300,38 @@ mod tests {
         let refuse = |_: &State| Err(ApiError::bad_request("no"));
         assert!(answers.show(&slot, Index(3), &State::default(), refuse).await.is_err());
         assert!(!show(&answers, 3, "a").await.unwrap().1);
+    }
+
+    #[tokio::test]
+    async fn a_text_is_compressed_once_and_counted() {
+        let answers = Answers::new(1 << 20);
+        for length in [GZIP_BYTES_MIN - 1, GZIP_BYTES_MIN, GZIP_INLINE_BYTES_MAX + 1] {
+            let text = "x".repeat(length);
+            let (answer, _) = show(&answers, length as u64, &text).await.unwrap();
+            let slot = answers.slot("question").await;
+            let plain = body(answers.reply(&slot, &answer.text, false).await).await;
+            assert_eq!(plain, (None, Bytes::from(text.clone())));
+            let (encoding, first) = body(answers.reply(&slot, &answer.text, true).await).await;
+            let (_, second) = body(answers.reply(&slot, &answer.text, true).await).await;
+            assert_eq!(first.as_ptr(), second.as_ptr(), "{length}");
+            if length < GZIP_BYTES_MIN {
+                assert_eq!((encoding, first.len()), (None, length));
+                continue;
+            }
+            assert_eq!(encoding.as_deref(), Some("gzip"));
+            let mut unpacked = String::new();
+            GzDecoder::new(&first[..]).read_to_string(&mut unpacked).unwrap();
+            assert!(unpacked == text, "{length}");
+            answers.slots.run_pending_tasks().await;
+            assert!(answers.slots.weighted_size() as usize >= SLOT_BYTES + length + first.len());
+        }
+    }
+
+    async fn body(reply: Reply) -> (Option<String>, Bytes) {
+        let response = reply.into_response(false).await;
+        let encoding = response.headers().get("content-encoding");
+        let encoding = encoding.map(|value| value.to_str().unwrap().to_owned());
+        (encoding, response.into_body().collect().await.unwrap().to_bytes())
     }
 
     #[tokio::test]

@@ -125,7 +125,7 @@ impl Datacenter {
                 }
             }
         }
-        Ok(Shared { answer, was_there })
+        Ok(Shared { slot, answer, was_there })
     }
 
     /// The answer at `state`, or at a newer one if somebody has asked with that already.
@@ -149,8 +149,8 @@ impl Datacenter {
     }
 
     /// The reply that carries an answer, with everything a read says about itself.
-    pub(crate) fn reply(&self, shared: &Shared, reading: &Reading, takes_gzip: bool) -> Reply {
-        let mut reply = shared.answer.text.reply(takes_gzip);
+    pub(crate) async fn reply(&self, shared: &Shared, reading: &Reading, takes_gzip: bool) -> Reply {
+        let mut reply = self.answers.reply(&shared.slot, &shared.answer.text, takes_gzip).await;
         self.describe(&mut reply.headers, shared.answer.index, reading);
         if reading.cached {
             let found = if shared.was_there { "HIT" } else { "MISS" };
@@ -189,6 +189,7 @@ impl Datacenter {
 
 /// An answer that others may have been given too.
 pub(crate) struct Shared {
+    slot: Arc<Slot>,
     answer: Arc<Answer>,
     was_there: bool,
 }

@@ -20,6 +20,10 @@ pub const RENDERED_BYTES_MAX: u64 = 256 * 1024 * 1024;
 /// Answers shorter than this are not compressed: a packet is sent either way.
 pub(crate) const GZIP_BYTES_MIN: usize = 1400;
 
+/// Answers longer than this are compressed on a thread that may block: a list of tens of megabytes would keep a
+/// thread of the runtime, and everybody it serves, waiting. Shorter ones are done before a thread could take over.
+pub(crate) const GZIP_INLINE_BYTES_MAX: usize = 64 * 1024;
+
 /// Reads the whole body, or says which limit it breaks.
 pub(crate) async fn read_body<B>(body: B, bytes_max: usize, timeout: Duration) -> Result<Bytes, ApiError>
 where

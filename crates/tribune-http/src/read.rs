@@ -57,6 +57,6 @@ impl<'a> Read<'a> {
     {
         let render = |state: &State| render(state.view(&self.authority));
         let shared = self.dc.answer(question, &self.reading, state, render).await?;
-        Ok(self.dc.reply(&shared, &self.reading, self.takes_gzip))
+        Ok(self.dc.reply(&shared, &self.reading, self.takes_gzip).await)
     }
 }

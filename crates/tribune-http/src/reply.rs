@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 use tribune_api::{ApiError, Layout, json};
 
 use crate::body::Body;
-use crate::limits::GZIP_BYTES_MIN;
+use crate::limits::{GZIP_BYTES_MIN, GZIP_INLINE_BYTES_MAX};
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
@@ -88,19 +88,18 @@ impl Reply {
     }
 
     /// The response, compressed when the client takes that and it is worth it.
-    pub(crate) fn into_response(self, takes_gzip: bool) -> Response<Body> {
+    pub(crate) async fn into_response(self, takes_gzip: bool) -> Response<Body> {
         let mut headers = self.headers;
         headers.insert(VARY, ENCODING);
         let body = match self.content {
             Content::Empty => Body::whole(Bytes::new()),
             Content::Plain(content_type, bytes) => {
                 headers.insert(CONTENT_TYPE, content_type);
-                if takes_gzip && bytes.len() >= GZIP_BYTES_MIN {
+                let compressed = if takes_gzip { compressed(&bytes).await } else { None };
+                if compressed.is_some() {
                     headers.insert(CONTENT_ENCODING, GZIP);
-                    Body::whole(compress(&bytes))
-                } else {
-                    Body::whole(bytes)
                 }
+                Body::whole(compressed.unwrap_or(bytes))
             }
             Content::Compressed(bytes) => {
                 headers.insert(CONTENT_TYPE, JSON);
@@ -136,12 +135,22 @@ impl From<ApiError> for Reply {
     }
 }
 
-/// The bytes in gzip, at the speed that suits an answer made once and sent often.
-pub(crate) fn compress(bytes: &[u8]) -> Bytes {
+/// The bytes in gzip; `None` when they are better sent as they are.
+pub(crate) async fn compressed(bytes: &Bytes) -> Option<Bytes> {
+    if bytes.len() < GZIP_BYTES_MIN {
+        return None;
+    }
+    if bytes.len() <= GZIP_INLINE_BYTES_MAX {
+        return gzip(bytes);
+    }
+    let bytes = bytes.clone();
+    tokio::task::spawn_blocking(move || gzip(&bytes)).await.ok().flatten()
+}
+
+/// At the speed that suits an answer made once and sent often. Writing to memory does not fail.
+fn gzip(bytes: &[u8]) -> Option<Bytes> {
     let mut encoder = GzEncoder::new(Vec::with_capacity(bytes.len() / 4), Compression::fast());
-    // Writing to memory does not fail.
-    let done = encoder.write_all(bytes).and_then(|()| encoder.finish());
-    done.map(Bytes::from).unwrap_or_default()
+    encoder.write_all(bytes).and_then(|()| encoder.finish()).ok().map(Bytes::from)
 }
 
 /// Whether a client asks for gzip. A quality of zero refuses it.
@@ -175,9 +184,9 @@ mod tests {
         assert!(!takes_gzip(&HeaderMap::new()));
     }
 
-    #[test]
-    fn errors_are_plain_text() {
-        let response = Reply::from(ApiError::bad_request("Invalid index")).into_response(true);
+    #[tokio::test]
+    async fn errors_are_plain_text() {
+        let response = Reply::from(ApiError::bad_request("Invalid index")).into_response(true).await;
         assert_eq!(response.status(), 400);
         assert_eq!(response.headers()[CONTENT_TYPE], "text/plain; charset=utf-8");
         assert_eq!(response.headers()[VARY], "Accept-Encoding");

@@ -152,7 +152,7 @@ impl HttpService {
             Ok(reply) => reply,
             Err(error) => error.into(),
         };
-        let mut response = reply.into_response(takes_gzip);
+        let mut response = reply.into_response(takes_gzip).await;
         for (name, value) in &self.0.presentation.response_headers {
             response.headers_mut().insert(name.clone(), value.clone());
         }
