@@ -234,7 +234,17 @@ impl Object {
 
     /// A duration as a Go duration or a number of nanoseconds; `None` when it is absent or not positive.
     pub fn duration(&mut self, keys: &[&'static str]) -> Result<Option<Duration>, DecodeError> {
-        let span = self.read(keys, |value| match &value {
+        Ok(self.span(keys)?.and_then(GoDuration::positive))
+    }
+
+    /// As [`Object::duration`], but below zero is zero instead of absent, for whoever must refuse it.
+    pub fn duration_if_set(&mut self, keys: &[&'static str]) -> Result<Option<Duration>, DecodeError> {
+        let set = self.span(keys)?.filter(|span| span.0 != 0);
+        Ok(set.map(|span| span.positive().unwrap_or_default()))
+    }
+
+    fn span(&mut self, keys: &[&'static str]) -> Result<Option<GoDuration>, DecodeError> {
+        self.read(keys, |value| match &value {
             Value::String(text) if text.is_empty() => Ok(GoDuration(0)),
             Value::String(text) => {
                 text.parse().map_err(|reason| DecodeError::here(DecodeReason::Duration(reason)))
@@ -245,8 +255,7 @@ impl Object {
                 Ok(GoDuration(nanos.unwrap_or_default()))
             }
             other => Err(DecodeError::wrong_type(other, "duration")),
-        })?;
-        Ok(span.and_then(GoDuration::positive))
+        })
     }
 
     /// A list of texts.

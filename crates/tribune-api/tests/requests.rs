@@ -145,6 +145,8 @@ fn services_are_refused_in_consuls_words() {
 fn checks_of_services_and_the_mesh_are_refused_in_clear_words() {
     let cases = [
         (r#"{"Name":"x","Check":{"Name":"a"}}"#, "Invalid check: TTL must be > 0 for TTL checks"),
+        (r#"{"Name":"x","Check":{"TTL":"-5s"}}"#, "Invalid check: TTL must be > 0 for TTL checks"),
+        (r#"{"Name":"x","Check":{"Interval":"-5s"}}"#, "Invalid check: TTL must be > 0 for TTL checks"),
         (r#"{"Name":"x","Checks":[{"TTL":"10s"},{}]}"#, "Invalid check: TTL must be > 0 for TTL checks"),
         (
             r#"{"Name":"x","Check":{"HTTP":"http://x"}}"#,
