@@ -25,9 +25,6 @@ pub const NO_KNOWN_SERVERS: &str = "No known Consul servers";
 pub const REMOTE_DC_UNREACHABLE: &str = "Remote DC has no server currently reachable";
 /// Text of an answer when a new leader cannot vouch for consistent reads yet.
 pub const NOT_READY: &str = "Not ready to serve consistent reads";
-/// Text of an answer to a client beyond its share of connections (429).
-pub const TOO_MANY_CONNECTIONS: &str =
-    "Your IP is issuing too many concurrent connections, please rate limit your calls";
 
 impl ApiError {
     /// An error with any status.

@@ -32,8 +32,14 @@ impl Node {
     pub(crate) async fn reload(&self) -> Result<(), Error> {
         let _one_at_a_time = self.reloading.acquire().await.map_err(|_| Error::Stopping)?;
         let Some(sources) = &self.controls.sources else { return Ok(()) };
-        let (config, warnings) = sources.read()?;
-        let (read, more) = Settings::resolve(&config)?;
+        let sources = sources.clone();
+        // Folders of files may be on a slow disk, and hold much.
+        let reading = tokio::task::spawn_blocking(move || {
+            let (config, warnings) = sources.read()?;
+            let (read, more) = Settings::resolve(&config)?;
+            Ok::<_, Error>((read, warnings, more))
+        });
+        let (read, warnings, more) = reading.await.map_err(|_| Error::Stopping)??;
         for remark in warnings.iter().chain(&more) {
             warn!(place = %remark.place, "{}", remark.text);
         }
