@@ -8,8 +8,9 @@
 //!   local/         the agent's own services    (tribune-local)
 //! ```
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write as _};
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
 use nix::fcntl::{Flock, FlockArg};
@@ -123,7 +124,7 @@ impl DataDir {
         drawn_id: &str,
     ) -> Result<Self, Error> {
         let usable = "check that the path is right and the user may write there";
-        fs::create_dir_all(path).map_err(|source| failed("create it", path, source, usable))?;
+        private(path).map_err(|source| failed("create it", path, source, usable))?;
         let lock = lock(path)?;
         check_mark(path, datacenter)?;
         let node_id = node_id(path, wanted_id, drawn_id)?;
@@ -142,6 +143,11 @@ impl DataDir {
         fs::create_dir_all(&folder).map_err(|source| failed("create it", &folder, source, usable))?;
         Ok(folder)
     }
+}
+
+/// Makes the directory, and those above it, for this user only; one that is there keeps its rights.
+fn private(path: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(path)
 }
 
 fn lock(path: &Path) -> Result<Flock<File>, Error> {
@@ -224,6 +230,8 @@ fn failed(doing: &'static str, path: &Path, source: io::Error, advice: &'static 
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
     use super::*;
 
     const ID: &str = "6d4a2f3c-0b1e-4c5d-8f7a-9e0b1c2d3e4f";
@@ -244,6 +252,14 @@ mod tests {
         drop(second);
         let error = DataDir::open(folder.path(), &dc("dc1"), Some(OTHER), OTHER).unwrap_err();
         assert!(error.to_string().contains("remove node_id"), "{error}");
+    }
+
+    #[test]
+    fn a_new_directory_is_for_this_user_only() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("data");
+        let _taken = DataDir::open(&path, &dc("dc1"), None, ID).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o700);
     }
 
     #[test]

@@ -40,7 +40,8 @@ async fn get(address: SocketAddr, path: &str) -> String {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_keeps_its_services_and_its_id() {
     let folder = tempfile::tempdir().unwrap();
-    let daemon = start(folder.path(), "").await.unwrap();
+    tribune::telemetry::metrics();
+    let daemon = start(folder.path(), "telemetry { prometheus_retention_time = \"60s\" }").await.unwrap();
     let id = daemon.node_id().to_owned();
     let body = "{\"Name\":\"web\",\"Port\":80}";
     let put = format!(
@@ -48,6 +49,10 @@ async fn a_node_keeps_its_services_and_its_id() {
         body.len()
     );
     assert!(ask(daemon.http()[0], &put).await.starts_with("HTTP/1.1 200"));
+    let metrics = get(daemon.http()[0], "/v1/agent/metrics?format=prometheus").await;
+    let timer = "consul_api_http_count{method=\"PUT\",path=\"v1_agent_service_register\"} 1";
+    assert!(metrics.contains(timer), "{metrics}");
+    assert!(metrics.contains("consul_raft_apply "), "{metrics}");
     daemon.stop().await;
 
     let again = start(folder.path(), "").await.unwrap();

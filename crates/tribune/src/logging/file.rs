@@ -108,6 +108,22 @@ mod tests {
     }
 
     #[test]
+    fn old_files_are_replaced_whatever_their_size() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("agent.log");
+        let count = |duration| {
+            let rules = LogFile { path: path.clone(), duration, bytes: None, files_max: None };
+            let before = fs::read_dir(folder.path()).unwrap().count();
+            let mut file = Rotating::open(rules).unwrap();
+            file.write(b"one\n").unwrap();
+            file.write(b"two\n").unwrap();
+            fs::read_dir(folder.path()).unwrap().count() - before
+        };
+        assert_eq!(count(Duration::from_secs(3600)), 1);
+        assert_eq!(count(Duration::ZERO), 3, "each line is older than no time");
+    }
+
+    #[test]
     fn a_folder_that_cannot_be_written_is_an_error() {
         let rules = LogFile {
             path: "/proc/none/agent.log".into(),
