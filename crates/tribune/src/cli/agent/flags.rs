@@ -162,6 +162,8 @@ impl clap::Args for Arguments {
                     .value_parser(["hcl", "json"])
                     .help("Format of all configuration files, whatever their names"),
             );
+        // Start scripts add flags to those of whoever calls them, so the last of a kind counts.
+        let command = command.args_override_self(true);
         FLAGS.iter().fold(command, |command, flag| command.arg(flag.argument()))
     }
 
@@ -291,6 +293,15 @@ mod tests {
         assert_eq!(config.server, Some(false));
         assert_eq!(config.bootstrap, None);
         assert_eq!(config.places["ports.http"].to_string(), "-http-port");
+    }
+
+    #[test]
+    fn of_a_flag_given_twice_the_last_counts() {
+        let line = "agent --client 127.0.0.1 --http-port 1 --recursor 1.1.1.1 --client 0.0.0.0 --http-port 2 --recursor 9.9.9.9";
+        let (config, _) = sources(line).read().unwrap();
+        assert_eq!(config.ports.http, Some(2));
+        assert_eq!(config.client_addr.as_deref(), Some("0.0.0.0"));
+        assert_eq!(config.recursors, ["1.1.1.1", "9.9.9.9"]);
     }
 
     #[test]
