@@ -242,6 +242,7 @@ impl Registration {
             checks,
         };
         object.take(&["WriteRequest"])?;
+        object.take(&["Token"])?;
         object.take(&["Locality"])?;
         object.refuse(&["PeerName"], "cluster peering is not part of Tribune; leave it out")?;
         object.refuse_enterprise()?;
@@ -306,6 +307,7 @@ impl Deregistration {
         };
         object.take(&["Address"])?;
         object.take(&["WriteRequest"])?;
+        object.take(&["Token"])?;
         object.refuse(&["PeerName"], "cluster peering is not part of Tribune; leave it out")?;
         object.refuse_enterprise()?;
         object.finish()?;
