@@ -10,7 +10,7 @@ use nix::sys::socket::{ControlMessage, MsgFlags, MultiHeaders, SockaddrStorage, 
 /// Most datagrams per call. More would not be faster, and the last one waits for the first.
 pub(crate) const BATCH: usize = 32;
 /// Largest datagram.
-const DATAGRAM_BYTES_MAX: usize = 65_535;
+pub(crate) const DATAGRAM_BYTES_MAX: usize = 65_535;
 
 /// Datagrams that came in together.
 pub(crate) struct Inbox {

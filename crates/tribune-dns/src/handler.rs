@@ -74,13 +74,6 @@ enum Task {
     Follow { draft: Draft, names: Vec<Name>, kind: Kind },
 }
 
-impl Errand {
-    /// Who asked.
-    pub(crate) fn peer(&self) -> SocketAddr {
-        self.peer
-    }
-}
-
 impl Handler {
     pub(crate) fn new(
         source: Arc<dyn Source>,

@@ -1,9 +1,10 @@
 //! The DNS server: packets in, `tribune_core::dns` decides, packets out.
 //!
-//! UDP is served by one thread per socket, which reads, answers and sends in batches; TCP by a task per
-//! connection. Both hand each packet to the same handler. Answers from our own datacenter never wait: they are
-//! made from the newest state at hand and kept, ready to send, until that state changes. Only names that are not
-//! ours (recursors) and other datacenters are waited for, off the threads that read.
+//! UDP is served by one thread per socket, which reads, answers and sends in batches (one by one where the socket
+//! listens on all addresses); TCP by a task per connection. All hand each packet to the same handler. Answers from
+//! our own datacenter never wait: they are made from the newest state at hand and kept, ready to send, until that
+//! state changes. Only names that are not ours (recursors) and other datacenters are waited for, off the threads
+//! that read.
 //!
 //! Reading odd packets and other servers' answers is left to hickory. Its server loop and its encoder are not
 //! used: the loop bounds neither tasks nor connections, and the encoder cannot tell how much will fit.
@@ -29,6 +30,7 @@ mod recurse;
 
 mod batch;
 mod udp;
+mod wildcard;
 
 mod tcp;
 
@@ -77,9 +79,14 @@ pub async fn serve(
     let mut tasks = JoinSet::new();
     for sockets in sockets {
         for socket in sockets.udp {
-            let worker = udp::Worker::new(socket, handler.clone(), runtime.clone())?;
-            let shutdown = shutdown.clone();
-            tasks.spawn_blocking(move || worker.run(&shutdown));
+            let (handler, runtime, shutdown) = (handler.clone(), runtime.clone(), shutdown.clone());
+            if socket.local_addr()?.ip().is_unspecified() {
+                let worker = wildcard::Worker::new(socket, handler, runtime)?;
+                tasks.spawn_blocking(move || worker.run(&shutdown));
+            } else {
+                let worker = udp::Worker::new(socket, handler, runtime)?;
+                tasks.spawn_blocking(move || worker.run(&shutdown));
+            }
         }
         sockets.tcp.set_nonblocking(true)?;
         let listener = tokio::net::TcpListener::from_std(sockets.tcp)?;

@@ -5,6 +5,8 @@ use std::net::{SocketAddr, TcpListener, UdpSocket};
 
 use socket2::{Domain, Protocol, Socket, Type};
 
+use crate::wildcard;
+
 /// Sockets that all listen on one address.
 #[derive(Debug)]
 pub struct Sockets {
@@ -53,6 +55,9 @@ fn bind_udp(address: SocketAddr) -> io::Result<UdpSocket> {
     socket.set_reuse_port(true)?;
     // The kernel grants what its own limit allows; less only means that a flood is dropped earlier.
     let _ = socket.set_recv_buffer_size(UDP_RECEIVE_BUFFER_BYTES);
+    if address.ip().is_unspecified() {
+        wildcard::tell_local_address(&socket, address.is_ipv4())?;
+    }
     socket.bind(&address.into())?;
     Ok(socket.into())
 }

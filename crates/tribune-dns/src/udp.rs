@@ -1,4 +1,4 @@
-//! The UDP side: one thread per socket reads a batch, answers it, sends the answers.
+//! UDP on one address: one thread per socket reads a batch, answers it, sends the answers.
 
 use std::net::UdpSocket;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use crate::handler::{Errand, Handler, Next};
 /// How often a thread without questions looks whether it should stop.
 const STOP_CHECK_INTERVAL: Duration = Duration::from_millis(250);
 /// How long a thread rests after its socket failed, lest it spin.
-const FAILURE_REST: Duration = Duration::from_millis(100);
+pub(crate) const FAILURE_REST: Duration = Duration::from_millis(100);
 /// One in this many batches is timed.
 const TIMED_BATCH_INTERVAL: u32 = 64;
 
@@ -25,16 +25,15 @@ const TIMED_BATCH_INTERVAL: u32 = 64;
 pub(crate) struct Worker {
     socket: Arc<UdpSocket>,
     handler: Arc<Handler>,
-    runtime: Handle,
-    errands: JoinSet<()>,
+    errands: Errands,
     batches: u32,
 }
 
 impl Worker {
     pub(crate) fn new(socket: UdpSocket, handler: Arc<Handler>, runtime: Handle) -> std::io::Result<Self> {
-        socket.set_nonblocking(false)?;
-        socket.set_read_timeout(Some(STOP_CHECK_INTERVAL))?;
-        Ok(Self { socket: Arc::new(socket), handler, runtime, errands: JoinSet::new(), batches: 0 })
+        prepare(&socket)?;
+        let errands = Errands::new(handler.clone(), runtime);
+        Ok(Self { socket: Arc::new(socket), handler, errands, batches: 0 })
     }
 
     /// Works until `shutdown`; must have a thread to itself. Errands that are under way then are given up.
@@ -68,26 +67,56 @@ impl Worker {
             match self.handler.answer(&moment, cache, packet, from, outbox.next()) {
                 Next::Reply => outbox.commit(address),
                 Next::Silence => {}
-                Next::Errand(errand) => self.send_out(errand),
+                Next::Errand(errand) => {
+                    let socket = self.socket.clone();
+                    self.errands.start(errand, move |answer| {
+                        // A lost datagram is asked for again.
+                        let _ = socket.send_to(answer, peer);
+                    });
+                }
             }
         }
         outbox.send(&self.socket);
-        metrics::counter!("dns.queries", "transport" => "udp").increment(questions as u64);
-        if let Some(started) = started {
-            let each = started.elapsed().as_secs_f64() * 1000.0 / questions as f64;
-            metrics::histogram!("dns.domain_query").record(each);
-        }
+        record(questions, started);
+    }
+}
+
+/// Lets reads wait, but not for so long that a stop would go unnoticed.
+pub(crate) fn prepare(socket: &UdpSocket) -> std::io::Result<()> {
+    socket.set_nonblocking(false)?;
+    socket.set_read_timeout(Some(STOP_CHECK_INTERVAL))
+}
+
+/// Counts questions and, if they were timed, what each took.
+pub(crate) fn record(questions: usize, started: Option<Instant>) {
+    metrics::counter!("dns.queries", "transport" => "udp").increment(questions as u64);
+    if let Some(started) = started {
+        let each = started.elapsed().as_secs_f64() * 1000.0 / questions as f64;
+        metrics::histogram!("dns.domain_query").record(each);
+    }
+}
+
+/// The errands of one worker, which end with it.
+pub(crate) struct Errands {
+    handler: Arc<Handler>,
+    runtime: Handle,
+    tasks: JoinSet<()>,
+}
+
+impl Errands {
+    pub(crate) fn new(handler: Arc<Handler>, runtime: Handle) -> Self {
+        Self { handler, runtime, tasks: JoinSet::new() }
     }
 
-    fn send_out(&mut self, errand: Box<Errand>) {
-        while self.errands.try_join_next().is_some() {}
-        let (handler, socket, peer) = (self.handler.clone(), self.socket.clone(), errand.peer());
+    /// Runs an errand beside the worker's loop and hands its answer to `reply`.
+    pub(crate) fn start(&mut self, errand: Box<Errand>, reply: impl FnOnce(&[u8]) + Send + 'static) {
+        while self.tasks.try_join_next().is_some() {}
+        let handler = self.handler.clone();
         let task = async move {
             if let Some(answer) = handler.run(errand).await {
-                // A lost datagram is asked for again.
-                let _ = socket.send_to(&answer, peer);
+                reply(&answer);
             }
         };
-        self.errands.spawn_on(task, &self.runtime);
+        self.tasks.spawn_on(task, &self.runtime);
     }
 }

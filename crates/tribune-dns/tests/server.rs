@@ -5,7 +5,7 @@
 mod harness;
 
 use std::collections::BTreeSet;
-use std::net::{Ipv4Addr, TcpStream, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, TcpStream, UdpSocket};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use hickory_proto::rr::rdata::opt::EdnsOption;
 use hickory_proto::rr::{RData, RecordType};
 use tribune_core::dns::Subject;
 use tribune_core::{Datacenter, State};
-use tribune_dns::{RateLimit, RemoteError, RemoteLookup};
+use tribune_dns::{NoOtherDatacenters, RateLimit, RemoteError, RemoteLookup};
 
 fn code(message: &Message) -> ResponseCode {
     message.metadata.response_code
@@ -291,6 +291,31 @@ async fn aliases_that_lead_outside_are_followed() {
     assert_eq!(answer.answers[1].ttl, 0);
     thread.join().unwrap();
     server.stop().await;
+}
+
+/// The client's socket is connected, so it takes nothing from another address.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_on_all_addresses_answers_from_the_one_that_was_asked() {
+    // Some machines that run tests have no IPv6.
+    let has_ipv6 = UdpSocket::bind("[::1]:0").is_ok();
+    for (listens, asked) in [("0.0.0.0", "127.0.0.2"), ("::", "127.0.0.2"), ("::", "::1")] {
+        if listens == "::" && !has_ipv6 {
+            continue;
+        }
+        let (address, thread) = recursor(0, ResponseCode::NoError);
+        let mut settings = config();
+        settings.recursors = vec![address];
+        let server = Server::start_on(listens.parse().unwrap(), settings, Arc::new(NoOtherDatacenters));
+        let asked = (asked.parse::<IpAddr>().unwrap(), server.address.port());
+        let answers = tokio::task::spawn_blocking(move || {
+            let client = Client::new(asked.into());
+            ["web.service.consul.", "www.example.com."].map(|name| client.udp(&question(name, RecordType::A)))
+        });
+        let [ours, forwarded] = answers.await.unwrap();
+        assert_eq!((ours.answers.len(), forwarded.answers.len()), (3, 1));
+        thread.join().unwrap();
+        server.stop().await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,7 +1,7 @@
 //! A DNS server on loopback over a made-up catalog, and a client that speaks to it through hickory.
 
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -88,11 +88,15 @@ impl Server {
     }
 
     pub(crate) fn start_with(config: Config, remote: Arc<dyn RemoteLookup>) -> Self {
+        Self::start_on(Ipv4Addr::LOCALHOST.into(), config, remote)
+    }
+
+    pub(crate) fn start_on(ip: IpAddr, config: Config, remote: Arc<dyn RemoteLookup>) -> Self {
         let catalog = Arc::new(Catalog::default());
         for number in 1..=10 {
             catalog.register("web", number, &format!("10.1.0.{number}"));
         }
-        let sockets = Sockets::bind((Ipv4Addr::LOCALHOST, 0).into(), 2).unwrap();
+        let sockets = Sockets::bind((ip, 0).into(), 2).unwrap();
         let address = sockets.local_addr().unwrap();
         let (config, shutdown) = (LiveConfig::new(config), CancellationToken::new());
         let sources = Sources { own: catalog.clone(), remote };
@@ -131,7 +135,9 @@ pub(crate) struct Client {
 
 impl Client {
     pub(crate) fn new(server: SocketAddr) -> Self {
-        let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let loopback: IpAddr =
+            if server.is_ipv4() { Ipv4Addr::LOCALHOST.into() } else { Ipv6Addr::LOCALHOST.into() };
+        let socket = UdpSocket::bind((loopback, 0)).unwrap();
         socket.connect(server).unwrap();
         socket.set_read_timeout(Some(PATIENCE)).unwrap();
         Self { server, socket }
