@@ -1,7 +1,7 @@
 //! A running server: the real program in a process of its own, with its own data folder and ports.
 
 use std::fs::{self, File};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
@@ -12,6 +12,7 @@ use nix::unistd::Pid;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use crate::client::free_port;
 use crate::http::{Answer, Request};
 use crate::wait::eventually;
 
@@ -271,10 +272,7 @@ fn ports(program: &Program) -> Result<Value> {
             json!({"http": 0, "dns": 0, "server": 0, "serf_lan": 0, "serf_wan": -1, "https": -1, "grpc": -1}),
         );
     }
-    let held: Vec<_> =
-        (0..4).map(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0))).collect::<Result<_, _>>()?;
-    let free: Vec<_> =
-        held.iter().map(|one| one.local_addr().map(|at| at.port())).collect::<Result<_, _>>()?;
+    let free = (0..4).map(|_| free_port()).collect::<Result<Vec<_>>>()?;
     Ok(
         json!({"http": free[0], "dns": free[1], "server": free[2], "serf_lan": free[3], "serf_wan": -1, "https": -1, "grpc": -1}),
     )
