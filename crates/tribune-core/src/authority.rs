@@ -2,6 +2,7 @@
 
 use crate::command::Command;
 use crate::ids::{NodeName, ServiceName};
+use crate::kv::KvKey;
 
 /// The caller's rights. Without access control there is one kind: everything.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,6 +26,13 @@ impl Authority {
 
     /// Whether the caller may see instances of this service.
     pub fn reads_service(&self, _service: &ServiceName) -> bool {
+        match self {
+            Self::Unrestricted => true,
+        }
+    }
+
+    /// Whether the caller may see this key.
+    pub fn reads_key(&self, _key: &KvKey) -> bool {
         match self {
             Self::Unrestricted => true,
         }

@@ -6,8 +6,14 @@
 use serde::{Deserialize, Serialize};
 use smol_str::SmolStr;
 
-use crate::ids::{CheckId, InstanceId, NodeName};
+use crate::autopilot;
+use crate::coordinate::Placed;
+use crate::ids::{CheckId, Index, InstanceId, NodeName};
+use crate::kv::{KvChange, KvKey, KvRefusal};
 use crate::model::{Check, Node, ServiceInstance};
+use crate::query::{Query, QueryRefusal};
+use crate::session::{SessionChange, SessionRefusal};
+use crate::txn::{Transaction, TxnError, TxnResult};
 
 /// A change to the state of a datacenter.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -16,6 +22,30 @@ pub enum Command {
     Register(Box<Registration>),
     /// Removes a node, an instance or a check, with all that depends on it.
     Deregister(Deregistration),
+    /// Decides what is to be done about servers.
+    SetAutopilot {
+        /// The settings.
+        config: autopilot::Config,
+        /// Where they must have changed last; `None` for wherever.
+        expected: Option<Index>,
+    },
+    /// Changes keys.
+    Kv(Box<KvChange>),
+    /// Changes sessions.
+    Session(Box<SessionChange>),
+    /// Does several things or none of them.
+    Transaction(Box<Transaction>),
+    /// Says where nodes lie in the network.
+    PutCoordinates(Vec<Placed>),
+    /// Keeps a prepared query.
+    PutQuery {
+        /// The query.
+        query: Box<Query>,
+        /// Whether it is new; else it must be there already.
+        is_new: bool,
+    },
+    /// Forgets the prepared query with this id.
+    DeleteQuery(SmolStr),
 }
 
 /// What to put into the catalog; all of it or nothing is applied.
@@ -60,6 +90,20 @@ pub enum Outcome {
     Unchanged,
     /// Nothing was changed, for this reason.
     Refused(Refusal),
+    /// A transaction was done.
+    Transacted {
+        /// Whether something changed.
+        changed: bool,
+        /// What its operations gave.
+        results: Vec<TxnResult>,
+    },
+}
+
+impl Outcome {
+    /// Whether something changed: a command that changes nothing need not enter the log.
+    pub fn changes(&self) -> bool {
+        matches!(self, Self::Applied | Self::Transacted { changed: true, .. })
+    }
 }
 
 /// Why a command was refused. The same on every server, whatever the time.
@@ -83,4 +127,19 @@ pub enum Refusal {
         /// The instance that is not there.
         instance: InstanceId,
     },
+    /// The settings of the autopilot have changed since they were read.
+    AutopilotMoved,
+    /// A change of a key was not made.
+    Kv {
+        /// The key.
+        key: KvKey,
+        /// Why.
+        why: KvRefusal,
+    },
+    /// A change of the sessions was not made.
+    Session(SessionRefusal),
+    /// A transaction was not done, for each of these reasons.
+    Transaction(Vec<TxnError>),
+    /// A prepared query cannot be kept.
+    Query(QueryRefusal),
 }

@@ -27,8 +27,8 @@ pub use zone::{ServiceTtls, SoaTimes, Zone};
 
 use lookup::Lookup;
 
-use crate::ids::Datacenter;
-use crate::state::View;
+use crate::ids::{Datacenter, Folded};
+use crate::state::{Topic, View};
 
 /// What is asked: a name and a type. The class is not looked at; every record is of class IN.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -65,6 +65,34 @@ pub enum Plan {
 /// Decides how to answer `question` from what `view` shows of the zone's datacenter.
 pub fn plan(question: &Question, view: View<'_>, zone: &Zone) -> Plan {
     plan_at(question, view, zone, 0)
+}
+
+/// The topic whose records are needed to answer `question` about the zone's own datacenter; none when the answer
+/// needs no records, or is not ours to give. For those who hold no catalog.
+pub fn needs(question: &Question, zone: &Zone) -> Option<Topic> {
+    let servers = || Some(Topic::Service(Folded::new(lookup::SERVER_SERVICE)));
+    let Some((_, labels)) = zone.locate(&question.name) else {
+        let asks_for_name = matches!(question.kind, Kind::PTR | Kind::ANY);
+        let arpa = Name::from_labels([&b"arpa"[..]])?;
+        let labels = question.name.labels_within(&arpa)?;
+        return subject::reverse_address(&labels).filter(|_| asks_for_name).map(|_| Topic::Nodes);
+    };
+    match question.kind {
+        Kind::AXFR | Kind::IXFR => None,
+        Kind::SOA | Kind::NS => servers(),
+        kind => {
+            let target = subject::read(&labels, kind)?;
+            let is_here = |dc: &str| dc.eq_ignore_ascii_case(zone.datacenter.as_str());
+            target.subject.topic().filter(|_| target.datacenter.is_none_or(|dc| is_here(&dc)))
+        }
+    }
+}
+
+/// Whether a prepared query is asked for, here or in another datacenter. Those who hold no catalog cannot tell what
+/// it finds: no topic stands for all that it depends on.
+pub fn is_prepared_query(question: &Question, zone: &Zone) -> bool {
+    let target = zone.locate(&question.name).and_then(|(_, labels)| subject::read(&labels, question.kind));
+    target.is_some_and(|target| matches!(target.subject, Subject::Query(_)))
 }
 
 fn plan_at(question: &Question, view: View<'_>, zone: &Zone, depth: usize) -> Plan {

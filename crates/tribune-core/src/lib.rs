@@ -9,6 +9,10 @@ mod time;
 
 mod model;
 
+mod kv;
+mod session;
+mod txn;
+
 mod command;
 
 mod authority;
@@ -23,6 +27,15 @@ pub mod reconcile;
 
 pub mod membership;
 
+pub mod autopilot;
+
+pub mod coordinate;
+pub mod lease;
+
+pub mod event;
+
+pub mod query;
+
 pub mod dns;
 
 pub use authority::Authority;
@@ -32,8 +45,13 @@ pub use filter::{Filter, FilterError};
 pub use ids::{
     CheckId, Datacenter, Folded, Index, InstanceId, InvalidName, NAME_BYTES_MAX, NodeName, ServiceName,
 };
+pub use kv::{Blob, InvalidKey, KV_KEY_BYTES_MAX, KvChange, KvEntry, KvKey, KvPut, KvRefusal, PutMode};
 pub use model::{
     Check, CheckDefinition, Node, Pairs, ServiceAddress, ServiceInstance, Status, Stored, Weights,
 };
+pub use session::{
+    Behavior, InvalidSessionId, LOCK_DELAY_MAX, Session, SessionChange, SessionId, SessionRefusal,
+};
 pub use state::{State, Topic};
 pub use time::Timestamp;
+pub use txn::{CatalogItem, CatalogOp, KvRead, NodeKey, Transaction, TxnError, TxnOp, TxnRefusal, TxnResult};

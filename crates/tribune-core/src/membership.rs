@@ -42,6 +42,9 @@ pub enum Life {
     Failed,
     /// It said good-bye.
     Left,
+    /// It seems to have failed together with many others, which may be the fault of whoever watches: it is left
+    /// in the catalog as it is.
+    Unsettled,
 }
 
 /// How a server appears among the services.
@@ -53,16 +56,41 @@ pub struct ServerRecord {
     pub meta: Pairs,
 }
 
+/// What becomes of nodes that a leader put into the catalog and that are no members any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Strangers {
+    /// They are removed.
+    Go,
+    /// They stay: the list of members may not be complete yet, as after a start.
+    Stay,
+}
+
 /// What is to be proposed so that the catalog shows the members as they are.
-pub fn duties(members: &[Member], view: View<'_>) -> Result<Vec<Command>, InvalidName> {
+pub fn duties(members: &[Member], strangers: Strangers, view: View<'_>) -> Result<Vec<Command>, InvalidName> {
     let mut commands = Vec::new();
     for member in members {
         let known = view.node(member.node.name.as_str());
         match member.life {
-            Life::Alive => commands.extend(welcome(member, known)?),
-            Life::Failed => commands.extend(mark_failed(member, known)?),
-            Life::Left => commands.extend(known.map(|_| farewell(&member.node.name))),
+            Life::Alive => {
+                commands.extend(release(member, known, members, strangers)?);
+                commands.extend(welcome(member, known)?);
+            }
+            Life::Failed => {
+                // Under its name another one may live by now.
+                let same = known.filter(|known| known.node().value.id == member.node.id);
+                commands.extend(mark_failed(member, same)?);
+            }
+            Life::Left => {
+                let is_it = |known: &NodeView<'_>| {
+                    known.check(LIVENESS_CHECK).is_some() && known.node().value.id == member.node.id
+                };
+                commands.extend(known.filter(is_it).map(|_| farewell(&member.node.name)));
+            }
+            Life::Unsettled => {}
         }
+    }
+    if strangers == Strangers::Stay {
+        return Ok(commands);
     }
     let present: BTreeSet<Folded> = members.iter().map(|member| member.node.name.folded()).collect();
     for node in view.nodes().filter(|node| !present.contains(&node.name().folded())) {
@@ -73,6 +101,28 @@ pub fn duties(members: &[Member], view: View<'_>) -> Result<Vec<Command>, Invali
     Ok(commands)
 }
 
+/// A node that lost its data comes back with another id, often before anybody saw it fail, and the catalog keeps a
+/// name for a holder that seems to live. No member has that id any more: it is marked dead, which frees the name.
+fn release(
+    member: &Member,
+    known: Option<NodeView<'_>>,
+    members: &[Member],
+    strangers: Strangers,
+) -> Result<Option<Command>, InvalidName> {
+    let Some(known) = known else { return Ok(None) };
+    let holder = &known.node().value;
+    let is_other = !holder.id.is_empty() && !member.node.id.is_empty() && holder.id != member.node.id;
+    let lives = members
+        .iter()
+        .any(|other| other.node.id == holder.id && matches!(other.life, Life::Alive | Life::Unsettled));
+    // While not all members may be known yet, only the same address tells that the holder cannot be there.
+    let is_certain = strangers == Strangers::Go || holder.address == member.node.address;
+    if !is_other || lives || !is_certain || known.check(LIVENESS_CHECK).is_none() {
+        return Ok(None);
+    }
+    mark_failed(&Member { node: holder.clone(), ..member.clone() }, Some(known))
+}
+
 /// Puts what the catalog lacks of a living node, in one command.
 fn welcome(member: &Member, known: Option<NodeView<'_>>) -> Result<Option<Command>, InvalidName> {
     let service = member.server.as_ref().map(server_instance).transpose()?;
@@ -81,7 +131,9 @@ fn welcome(member: &Member, known: Option<NodeView<'_>>) -> Result<Option<Comman
     let same_service = service.as_ref().is_none_or(|service| {
         known.and_then(|known| known.instance(SERVER_INSTANCE)).is_some_and(|it| it.service.value == *service)
     });
+    // The check of another holder of the name says nothing of this one.
     let same_check = known
+        .filter(|known| known.node().value.id == member.node.id)
         .and_then(|known| known.check(LIVENESS_CHECK))
         .is_some_and(|it| it.check.value.status == Status::Passing);
     if same_node && same_service && same_check {
@@ -176,11 +228,11 @@ mod tests {
     /// Applies the duties and shows that nothing is left to do.
     fn settle(state: &mut State, members: &[Member]) -> usize {
         let all = Authority::unrestricted();
-        let commands = duties(members, state.view(&all)).unwrap();
+        let commands = duties(members, Strangers::Go, state.view(&all)).unwrap();
         for command in &commands {
             state.apply(Index(state.index().0 + 1), command);
         }
-        assert_eq!(duties(members, state.view(&all)).unwrap(), []);
+        assert_eq!(duties(members, Strangers::Go, state.view(&all)).unwrap(), []);
         commands.len()
     }
 
@@ -236,5 +288,54 @@ mod tests {
         let all = Authority::unrestricted();
         let names: Vec<&str> = state.view(&all).nodes().map(|node| node.name().as_str()).collect();
         assert_eq!(names, ["a", "external"]);
+    }
+
+    #[test]
+    fn strangers_stay_while_the_list_of_members_may_be_incomplete() {
+        let mut state = State::default();
+        settle(&mut state, &[member("a", Life::Alive), member("b", Life::Alive)]);
+        let all = Authority::unrestricted();
+        assert_eq!(duties(&[member("a", Life::Alive)], Strangers::Stay, state.view(&all)).unwrap(), []);
+    }
+
+    #[test]
+    fn a_failure_that_is_not_settled_changes_nothing() {
+        let mut state = State::default();
+        settle(&mut state, &[member("a", Life::Alive)]);
+        assert_eq!(settle(&mut state, &[member("a", Life::Unsettled)]), 0);
+        assert_eq!(status(&state, "a"), Some(Status::Passing));
+    }
+
+    #[test]
+    fn a_node_that_lost_its_data_gets_its_name_back() {
+        let mut state = State::default();
+        settle(&mut state, &[member("a", Life::Alive)]);
+        let mut reborn = member("a", Life::Alive);
+        reborn.node.id = "another".into();
+        // While the holder is a member too, it keeps the name.
+        let all = Authority::unrestricted();
+        let both = [member("a", Life::Alive), reborn.clone()];
+        for command in duties(&both, Strangers::Go, state.view(&all)).unwrap() {
+            state.apply(Index(state.index().0 + 1), &command);
+        }
+        assert_eq!(state.view(&all).node("a").unwrap().node().value.id, "id-of-a");
+        // From elsewhere it waits until all members are known.
+        let mut elsewhere = reborn.clone();
+        elsewhere.node.address = "10.0.0.2".into();
+        let commands = duties(&[elsewhere], Strangers::Stay, state.view(&all)).unwrap();
+        assert_eq!(commands.len(), 1, "{commands:?}");
+        assert_eq!(settle(&mut state, &[reborn]), 2);
+        assert_eq!(state.view(&all).node("a").unwrap().node().value.id, "another");
+        assert_eq!(status(&state, "a"), Some(Status::Passing));
+    }
+
+    #[test]
+    fn a_good_bye_concerns_the_node_that_said_it() {
+        let mut state = State::default();
+        settle(&mut state, &[member("a", Life::Alive)]);
+        let mut namesake = member("a", Life::Left);
+        namesake.node.id = "another".into();
+        assert_eq!(settle(&mut state, &[namesake]), 0);
+        assert_eq!(status(&state, "a"), Some(Status::Passing));
     }
 }

@@ -5,24 +5,36 @@
 //! or refused) and the same on every server.
 
 mod addresses;
+mod autopilot;
 mod catalog;
+mod coordinate;
+mod kv;
+mod query;
+mod session;
+mod slice;
 mod snapshot;
 mod tables;
+mod tally;
 mod topic;
+mod txn;
 mod view;
 
 use std::sync::Arc;
 
 use crate::command::{Command, Outcome};
 use crate::ids::{Folded, Index};
+use crate::model::Stored;
 
 pub use catalog::LIVENESS_CHECK;
 pub use snapshot::{Record, SnapshotError};
+pub use tally::{Tally, TallyChanges};
 pub use topic::Topic;
 pub use view::{CheckView, InstanceView, NodeView, ServiceView, View};
 
 use addresses::Addresses;
 use catalog::Change;
+use kv::Keys;
+use session::Sessions;
 use tables::{Map, NodeEntry, ServiceEntry};
 use topic::TopicIndexes;
 
@@ -35,6 +47,11 @@ pub struct State {
     addresses: Addresses,
     services: Map<Folded, Arc<ServiceEntry>>,
     topics: TopicIndexes,
+    autopilot: Option<Stored<crate::autopilot::Config>>,
+    keys: Keys,
+    sessions: Sessions,
+    queries: query::Queries,
+    coordinates: Map<Folded, crate::coordinate::Coordinate>,
 }
 
 /// What one command did: its outcome, and the topics whose answers changed.
@@ -58,6 +75,21 @@ impl State {
                 change.deregister(deregistration);
                 None
             }
+            Command::PutQuery { query, is_new } => {
+                change.put_query(query, *is_new).err().map(crate::command::Refusal::Query)
+            }
+            Command::DeleteQuery(id) => {
+                change.remove_query(id);
+                None
+            }
+            Command::PutCoordinates(placed) => {
+                change.put_coordinates(placed);
+                None
+            }
+            Command::SetAutopilot { config, expected } => change.set_autopilot(config, *expected).err(),
+            Command::Kv(kv) => change.kv(kv).err(),
+            Command::Session(session) => change.session(session).err(),
+            Command::Transaction(transaction) => return self.transact(index, transaction),
         };
         let touched = change.finish();
         let outcome = match refused {
@@ -71,7 +103,7 @@ impl State {
     /// What applying the command now would give. A proposer asks this first: a change that changes nothing need
     /// not enter the log.
     pub fn preview(&self, command: &Command) -> Outcome {
-        self.clone().apply(self.index, command).outcome
+        self.clone().apply(Index(self.index.0 + 1), command).outcome
     }
 
     /// Notes that the log has reached `index` with an entry that is not a command.

@@ -3,7 +3,9 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use proptest::prelude::*;
-use tribune_core::dns::{Edns, Kind, Name, Plan, Prepared, Question, Request, Transport, Zone, plan};
+use tribune_core::dns::{
+    Depends, Edns, Kind, Name, Plan, Prepared, Question, Request, Transport, Zone, needs, plan,
+};
 use tribune_core::{
     Authority, Command, Datacenter, Index, InstanceId, Node, NodeName, Pairs, Registration, ServiceInstance,
     ServiceName, State, Weights,
@@ -149,6 +151,26 @@ proptest! {
         }
         let counted: usize = (0..4).map(|at| usize::from(message[4 + 2 * at]) << 8 | usize::from(message[5 + 2 * at])).sum();
         prop_assert_eq!(records_in(&message), Some(counted));
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(256))]
+
+    /// The slice that a question is said to need is enough to answer it, unless an alias leads to something else.
+    #[test]
+    fn what_is_needed_is_enough(state in states(), question in questions(), zone in zones()) {
+        let authority = Authority::unrestricted();
+        let Plan::Answer(whole) = plan(&question, state.view(&authority), &zone) else { return Ok(()) };
+        let needed = needs(&question, &zone);
+        let records = needed.as_ref().map(|topic| state.slice(topic));
+        let slice = records.map_or_else(State::default, |records| State::from_records(records).unwrap());
+        match &whole.depends {
+            Depends::Topics(topics) if topics.iter().all(|(topic, _)| Some(topic) == needed.as_ref()) => {
+                prop_assert_eq!(plan(&question, slice.view(&authority), &zone), Plan::Answer(whole));
+            }
+            _ => {}
+        }
     }
 }
 

@@ -5,6 +5,7 @@ mod catalog_script;
 mod check_script;
 mod dns_script;
 mod filter_script;
+mod leasing_script;
 mod reconcile_script;
 mod transcript;
 
@@ -31,4 +32,19 @@ fn reconcile() {
 #[test]
 fn dns() {
     transcript::run("dns", dns_script::Dns::default);
+}
+
+#[test]
+fn kv() {
+    transcript::run("kv", leasing_script::Leasing::default);
+}
+
+#[test]
+fn session() {
+    transcript::run("session", leasing_script::Leasing::default);
+}
+
+#[test]
+fn txn() {
+    transcript::run("txn", leasing_script::Leasing::default);
 }

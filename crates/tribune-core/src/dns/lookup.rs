@@ -12,7 +12,8 @@ use super::subject::Subject;
 use super::zone::Zone;
 use super::{Plan, Question};
 use crate::ids::Folded;
-use crate::model::{Node, Status};
+use crate::model::{Node, ServiceInstance, Status};
+use crate::query::{Near, select};
 use crate::state::{InstanceView, Topic, View};
 
 /// How many aliases are followed inside our own zone.
@@ -22,7 +23,7 @@ const NODE_ID_PREFIX_BYTES_MIN: usize = 2;
 /// Most name servers in an answer.
 const NAME_SERVERS_MAX: usize = 3;
 /// The service whose instances are the servers of the datacenter.
-const SERVER_SERVICE: &str = "consul";
+pub(super) const SERVER_SERVICE: &str = "consul";
 
 /// One look-up: the question, and where it is put.
 #[derive(Clone, Copy)]
@@ -47,6 +48,7 @@ impl<'a> Lookup<'a> {
         match subject {
             Subject::Apex | Subject::Nothing => self.unknown(Depends::Topics(Vec::new())),
             Subject::Service { name, tag, connect } => self.service(name, tag.as_ref(), *connect),
+            Subject::Query(name) => self.query(name),
             Subject::Node(name) => self.node(name),
             Subject::Address(ip) => self.literal(*ip),
         }
@@ -78,10 +80,43 @@ impl<'a> Lookup<'a> {
         if healthy.is_empty() {
             return self.unknown(depends);
         }
-        let ttl = self.zone.service_ttl.of(name);
+        self.instances(&healthy, self.zone.service_ttl.of(name), depends)
+    }
+
+    /// What a prepared query finds here. A time to live of its own counts more than that of its service.
+    fn query(self, name: &str) -> Draft {
+        let state = self.view.state();
+        let Some(found) = state.find_query(name) else {
+            return self.unknown(Depends::on(state, [Topic::Queries]));
+        };
+        let query = found.value;
+        let mut topics = vec![Topic::Queries, Topic::Service(Folded::new(&query.service.service))];
+        // Who asks, and whom, is not known where answers are kept for all.
+        let near = Some(query.service.near.as_str()).filter(|near| !["", "_agent", "_ip"].contains(near));
+        let near = near.map(|near| Near::node(self.view, near));
+        topics.extend(near.as_ref().map(|_| Topic::Coordinates));
+        let depends = Depends::on(state, topics);
+        // Without a place to be near to the order is drawn anew for each client.
+        let instances = select(self.view, &query.service, near.as_ref(), 0);
+        if instances.is_empty() {
+            return self.unknown(depends);
+        }
+        let ttl = match query.dns_ttl.as_str() {
+            "" => self.zone.service_ttl.of(&query.service.service),
+            _ => u32::try_from(query.dns_ttl_span.as_secs()).unwrap_or(u32::MAX),
+        };
+        let draft = self.instances(&instances, ttl, depends);
+        match (draft.pool, near) {
+            (Pool::Shuffled(units), Some(_)) => Draft { pool: Pool::Ordered(units), ..draft },
+            (pool, _) => Draft { pool, ..draft },
+        }
+    }
+
+    /// The records of these instances.
+    fn instances(self, instances: &[InstanceView<'a>], ttl: u32, depends: Depends) -> Draft {
         let (pool, depends) = match self.question.kind {
-            Kind::SRV => self.locations(&healthy, ttl, depends),
-            Kind::A | Kind::AAAA | Kind::ANY => self.addresses(&healthy, ttl, depends),
+            Kind::SRV => self.locations(instances, ttl, depends),
+            Kind::A | Kind::AAAA | Kind::ANY => self.addresses(instances, ttl, depends),
             _ => return self.nothing_of_kind(depends),
         };
         if pool.is_empty() {
@@ -144,7 +179,8 @@ impl<'a> Lookup<'a> {
             let Some((target, mut extras, outside, more)) = self.target(instance, ttl) else { continue };
             depends = depends.and(more);
             extras.extend(self.additional_meta(node, ttl));
-            let data = Data::Srv { priority: 1, weight: weight(instance), port: service.port, target };
+            let (_, port) = self.service_address_for_asker(service);
+            let data = Data::Srv { priority: 1, weight: weight(instance), port, target };
             let answer = Record { owner: Owner::Question, ttl, data };
             units.push(Unit { answer, extras, outside });
         }
@@ -162,8 +198,11 @@ impl<'a> Lookup<'a> {
     ) -> Option<(Name, Vec<Record>, Option<Name>, Depends)> {
         let no_more = Depends::Topics(Vec::new());
         let node = &instance.node.value;
-        let own = self.own_place(&instance.service.value.address);
-        match own.or_else(|| self.own_place(&node.address).filter(|place| matches!(place, Place::Host(_)))) {
+        let own = self.own_place(self.service_address_for_asker(&instance.service.value).0);
+        let (node_address, is_translated) = self.node_address_for_asker(node);
+        // The name of a node stands for its own address, so another address of it needs a name of its own.
+        let named_by_itself = |place: &Place| is_translated || matches!(place, Place::Host(_));
+        match own.or_else(|| self.own_place(node_address).filter(named_by_itself)) {
             Some(Place::Ip(ip)) => {
                 let name = self.address_name(ip)?;
                 let record = address_record(Owner::Name(name.clone()), ttl, ip);
@@ -288,12 +327,33 @@ impl<'a> Lookup<'a> {
 
     /// The address tagged for the family that was asked for, else the plain one.
     fn preferred<'t>(self, plain: &'t str, tagged: impl Fn(&str) -> Option<&'t str>) -> &'t str {
-        let family = match self.question.kind {
-            Kind::A => tagged("lan_ipv4"),
-            Kind::AAAA => tagged("lan_ipv6"),
-            _ => None,
+        let tags: &[&str] = match (self.zone.prefers_wan, self.question.kind) {
+            (false, Kind::A) => &["lan_ipv4"],
+            (false, Kind::AAAA) => &["lan_ipv6"],
+            (false, _) => &[],
+            (true, Kind::A) => &["wan_ipv4", "wan"],
+            (true, Kind::AAAA) => &["wan_ipv6", "wan"],
+            (true, _) => &["wan", "wan_ipv4", "wan_ipv6"],
         };
-        family.filter(|address| !address.is_empty()).unwrap_or(plain)
+        let mut chosen = tags.iter().filter_map(|tag| tagged(tag));
+        chosen.find(|address| !address.is_empty()).unwrap_or(plain)
+    }
+
+    /// The address of a node as the asker is to use it, and whether that is another than its own.
+    fn node_address_for_asker(self, node: &Node) -> (&str, bool) {
+        let wan = |tag: &str| node.tagged_addresses.get(tag).map(SmolStr::as_str);
+        let chosen = if self.zone.prefers_wan { self.preferred(&node.address, wan) } else { &node.address };
+        (chosen, chosen != node.address)
+    }
+
+    /// Address and port of an instance as the asker is to use them; the address is empty when it is its node's.
+    fn service_address_for_asker(self, service: &ServiceInstance) -> (&str, u16) {
+        if !self.zone.prefers_wan {
+            return (&service.address, service.port);
+        }
+        let tagged = |tag: &str| service.tagged_addresses.get(tag).map(|address| address.address.as_str());
+        let port = service.tagged_addresses.get("wan").map_or(0, |address| address.port);
+        (self.preferred(&service.address, tagged), if port == 0 { service.port } else { port })
     }
 
     fn own_place(self, address: &str) -> Option<Place> {

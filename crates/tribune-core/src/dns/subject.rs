@@ -5,6 +5,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use smol_str::SmolStr;
 
 use super::record::Kind;
+use crate::ids::Folded;
+use crate::state::Topic;
 
 /// What is asked about.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,9 +26,22 @@ pub enum Subject {
     Node(SmolStr),
     /// An address spelled out in the name.
     Address(IpAddr),
-    /// Well-formed, but of a kind that this registry keeps nothing of: prepared queries, ingress gateways,
-    /// virtual addresses, workloads.
+    /// A prepared query by id or name.
+    Query(SmolStr),
+    /// Well-formed, but of a kind that this registry keeps nothing of: ingress gateways, virtual addresses,
+    /// workloads.
     Nothing,
+}
+
+impl Subject {
+    /// The topic whose records answer questions about the subject; none when no record is needed.
+    pub fn topic(&self) -> Option<Topic> {
+        match self {
+            Self::Service { name, .. } => Some(Topic::Service(Folded::new(name))),
+            Self::Node(name) => Some(Topic::Node(Folded::new(name))),
+            Self::Apex | Self::Address(_) | Self::Query(_) | Self::Nothing => None,
+        }
+    }
 }
 
 /// A subject and the datacenter it is to be looked up in.
@@ -67,7 +82,8 @@ fn of_keyword(keyword: &str, before: &[&str]) -> Option<Option<Subject>> {
         "connect" => service(before, true),
         "node" => (!before.is_empty()).then(|| Subject::Node(before.join(".").into())),
         "addr" => address(before),
-        "query" | "ingress" | "virtual" | "workload" => (!before.is_empty()).then_some(Subject::Nothing),
+        "query" => query(before),
+        "ingress" | "virtual" | "workload" => (!before.is_empty()).then_some(Subject::Nothing),
         _ => return None,
     })
 }
@@ -83,6 +99,17 @@ fn service(before: &[&str], connect: bool) -> Option<Subject> {
     let (name, tags) = before.split_last()?;
     let tag = (!tags.is_empty()).then(|| tags.join(".").into());
     Some(Subject::Service { name: (*name).into(), tag, connect })
+}
+
+/// A name may hold dots; in the form of RFC 2782 it has one label.
+fn query(before: &[&str]) -> Option<Subject> {
+    if let [name, transport] = before
+        && let (Some(name), Some("tcp" | "udp")) =
+            (name.strip_prefix('_'), transport.to_ascii_lowercase().strip_prefix('_'))
+    {
+        return (!name.is_empty()).then(|| Subject::Query(name.into()));
+    }
+    (!before.is_empty()).then(|| Subject::Query(before.join(".").into()))
 }
 
 fn address(before: &[&str]) -> Option<Subject> {
@@ -181,7 +208,9 @@ mod tests {
         here("db1.node", Subject::Node("db1".into()));
         here("a.node.node", Subject::Node("a.node".into()));
         here("7f000001.addr", Subject::Address([127, 0, 0, 1].into()));
-        here("x.query", Subject::Nothing);
+        here("x.query", Subject::Query("x".into()));
+        here("a.b.QUERY", Subject::Query("a.b".into()));
+        here("_x._TCP.query", Subject::Query("x".into()));
         here("x.virtual", Subject::Nothing);
     }
 

@@ -33,6 +33,9 @@ pub struct Zone {
     /// Whether node metadata goes along in the additional section (`enable_additional_node_meta_txt`; default
     /// yes).
     pub additional_node_meta_txt: bool,
+    /// Whether addresses tagged `wan` come first: in answers about another datacenter, when the operator has them
+    /// translated (`translate_wan_addrs`; default no).
+    pub prefers_wan: bool,
     /// Whether names are written out in full each time (`disable_compression`; default no).
     pub disable_compression: bool,
 }
@@ -105,6 +108,7 @@ impl Zone {
             udp_answer_limit: 3,
             a_record_limit: 0,
             additional_node_meta_txt: true,
+            prefers_wan: false,
             disable_compression: false,
         }
     }

@@ -12,6 +12,7 @@ use super::tables::{Instance, Label, NodeEntry, ServiceEntry};
 use super::topic::Topic;
 use crate::command::{Deregistration, Refusal, Registration, Target};
 use crate::ids::{CheckId, Folded, Index, InstanceId, NodeName};
+use crate::kv::KvKey;
 use crate::model::{Check, Node, ServiceInstance, Status, Stored};
 
 /// The check that tells whether a node is alive. Written by the leader from what the members of the datacenter
@@ -19,25 +20,29 @@ use crate::model::{Check, Node, ServiceInstance, Status, Stored};
 pub const LIVENESS_CHECK: &str = "serfHealth";
 
 pub(super) struct Change<'a> {
-    state: &'a mut State,
-    index: Index,
-    touched: BTreeSet<Topic>,
+    pub(super) state: &'a mut State,
+    pub(super) index: Index,
+    pub(super) touched: BTreeSet<Topic>,
     /// How the services touched looked in the list of services before the first touch.
     labels: BTreeMap<Folded, Option<Label>>,
+    /// Keys that were not there before.
+    pub(super) keys_made: Vec<KvKey>,
 }
 
 impl<'a> Change<'a> {
     pub(super) fn new(state: &'a mut State, index: Index) -> Self {
-        Self { state, index, touched: BTreeSet::new(), labels: BTreeMap::new() }
+        Self { state, index, touched: BTreeSet::new(), labels: BTreeMap::new(), keys_made: Vec::new() }
     }
 
     /// Writes the index into every touched topic.
-    pub(super) fn finish(self) -> Vec<Topic> {
-        let Self { state, index, mut touched, labels } = self;
+    pub(super) fn finish(mut self) -> Vec<Topic> {
+        self.end_unfounded_sessions();
+        self.forget_passing_keys();
+        let Self { state, index, mut touched, labels, .. } = self;
         if labels.iter().any(|(key, before)| *before != state.service_label(key)) {
             touched.insert(Topic::Services);
         }
-        if !touched.is_empty() {
+        if touched.iter().any(Topic::is_of_catalog) {
             touched.insert(Topic::Catalog);
         }
         for topic in &touched {
@@ -267,6 +272,7 @@ impl<'a> Change<'a> {
         }
         self.state.node_ids.remove(&Folded::new(&node.node.value.id));
         self.state.addresses.remove_node(&node.node.value);
+        self.forget_coordinate(node_key);
         if !node.checks.is_empty() {
             self.touched.insert(Topic::Checks);
         }
@@ -356,6 +362,9 @@ impl State {
             Topic::Nodes => self.topics.nodes = index,
             Topic::Services => self.topics.services = index,
             Topic::Checks => self.topics.checks = index,
+            Topic::Autopilot => self.topics.autopilot = index,
+            Topic::Coordinates => self.topics.coordinates = index,
+            Topic::Queries => self.queries.index = index,
             Topic::Node(key) => match self.nodes.get_mut(key) {
                 Some(node) => {
                     Arc::make_mut(node).index = index;
@@ -370,6 +379,13 @@ impl State {
                 }
                 None => self.topics.gone_services.add(key.clone(), index),
             },
+            Topic::Key(key) => self.keys.set_index(key, index),
+            // As new as the newest of its keys.
+            Topic::Prefix(_) => {}
+            Topic::Sessions => self.sessions.index = index,
+            Topic::Session(id) => self.sessions.set_session_index(id, index),
+            Topic::NodeSessions(node) => self.sessions.set_node_index(node, index),
+            Topic::Leases => self.sessions.leases_index = index,
         }
     }
 }

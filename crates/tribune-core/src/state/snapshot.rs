@@ -6,10 +6,18 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::State;
+use super::kv::Keys;
+use super::session::Sessions;
 use super::tables::{Instance, NodeEntry, ServiceEntry};
 use super::topic::Topic;
+use crate::autopilot;
+use crate::coordinate::Placed;
 use crate::ids::{Folded, Index};
+use crate::kv::{KvEntry, KvKey};
+use crate::lease::{Lease, Span};
 use crate::model::{Check, Node, ServiceInstance, Stored};
+use crate::query::Query;
+use crate::session::{Session, SessionId};
 
 /// One piece of a snapshot.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -29,8 +37,31 @@ pub enum Record {
     Instance(Stored<ServiceInstance>),
     /// A check on the node before; its instance came earlier.
     Check(Stored<Check>),
+    /// What operators decided about servers.
+    Autopilot(Stored<autopilot::Config>),
+    /// Where a node lies.
+    Coordinate(Placed),
+    /// A prepared query.
+    Query(Box<Stored<Query>>),
     /// When a topic last changed.
     Topic(Topic, Index),
+    /// What keys and sessions have instead of a header; left out while there never were any.
+    Leasing {
+        /// Below this no absent key is ever reported.
+        key_floor: Index,
+        /// The same for sessions.
+        session_floor: Index,
+        /// The same for nodes without sessions.
+        node_floor: Index,
+        /// The term of the leader that measures the time of leases.
+        term: u64,
+    },
+    /// A key.
+    Kv(Stored<KvEntry>),
+    /// A session.
+    Session(Stored<Session>),
+    /// A key that nobody may have yet.
+    LockDelay(KvKey, Span),
 }
 
 /// Why records do not make a state.
@@ -47,20 +78,102 @@ pub enum SnapshotError {
     OrphanCheck(String),
 }
 
+impl Record {
+    /// The record for a state that takes the place of another one at `index` of its log, from wherever the record
+    /// came. Everything counts as changed at `index`, and nothing claims to be newer: so no index that anybody has
+    /// seen falls, of what is absent afterwards neither, and the same records give the same state everywhere.
+    #[must_use]
+    pub fn rebased(self, index: Index) -> Self {
+        match self {
+            Self::Header { .. } => Self::Header { index, node_floor: index, service_floor: index },
+            Self::Node(node) => Self::Node(rebased(node, index)),
+            Self::Instance(service) => Self::Instance(rebased(service, index)),
+            Self::Check(check) => Self::Check(rebased(check, index)),
+            Self::Autopilot(config) => Self::Autopilot(rebased(config, index)),
+            Self::Query(query) => Self::Query(Box::new(rebased(*query, index))),
+            Self::Coordinate(placed) => Self::Coordinate(placed),
+            Self::Topic(topic, _) => Self::Topic(topic, index),
+            Self::Leasing { term, .. } => {
+                Self::Leasing { key_floor: index, session_floor: index, node_floor: index, term }
+            }
+            Self::Kv(entry) => Self::Kv(rebased(entry, index)),
+            Self::Session(session) => Self::Session(rebased(session, index)),
+            Self::LockDelay(..) => self,
+        }
+    }
+}
+
+fn rebased<T>(stored: Stored<T>, index: Index) -> Stored<T> {
+    let Stored { value, created, modified } = stored;
+    Stored { value, created: created.min(index), modified: modified.min(index) }
+}
+
 impl State {
     /// The state as records.
     pub fn records(&self) -> impl Iterator<Item = Record> + '_ {
-        let header = Record::Header {
-            index: self.index,
-            node_floor: self.topics.gone_nodes.floor,
-            service_floor: self.topics.gone_services.floor,
-        };
         let nodes = self.nodes.values().flat_map(|entry| {
             let instances = entry.instances.values().map(|held| Record::Instance(held.service.clone()));
             let checks = entry.checks.values().map(|check| Record::Check((**check).clone()));
             std::iter::once(Record::Node(entry.node.clone())).chain(instances).chain(checks)
         });
-        std::iter::once(header).chain(nodes).chain(self.topic_records())
+        std::iter::once(self.header())
+            .chain(nodes)
+            .chain(self.settings_records())
+            .chain(self.leasing_records())
+            .chain(self.topic_records())
+    }
+
+    fn settings_records(&self) -> impl Iterator<Item = Record> + '_ {
+        let places = self.coordinates.iter().filter_map(|(key, coordinate)| {
+            let node = self.nodes.get(key)?.node.value.name.clone();
+            Some(Record::Coordinate(Placed { node, coordinate: *coordinate }))
+        });
+        let queries = self.queries.stored().map(|stored| Record::Query(Box::new(stored.clone())));
+        self.autopilot.iter().cloned().map(Record::Autopilot).chain(places).chain(queries)
+    }
+
+    /// Keys, then sessions, then delays.
+    fn leasing_records(&self) -> impl Iterator<Item = Record> + '_ {
+        let marks = Record::Leasing {
+            key_floor: self.keys.floor,
+            session_floor: self.sessions.gone.floor,
+            node_floor: self.sessions.gone_nodes.floor,
+            term: self.sessions.lease_term,
+        };
+        let is_unused = self.keys == Keys::default() && self.sessions == Sessions::default();
+        let marks = (!is_unused).then_some(marks);
+        let keys = self.keys.entries.values().map(|entry| Record::Kv((**entry).clone()));
+        let sessions = self.sessions.by_id.values().map(|session| Record::Session((**session).clone()));
+        let delays = self.leases().filter_map(|(lease, span)| match lease {
+            Lease::LockDelay(key) => Some(Record::LockDelay(key.clone(), *span)),
+            Lease::Session(_) => None,
+        });
+        marks.into_iter().chain(keys).chain(sessions).chain(delays)
+    }
+
+    fn leasing_topics(&self) -> impl Iterator<Item = (Topic, Index)> + '_ {
+        let lists = [(Topic::Sessions, self.sessions.index), (Topic::Leases, self.sessions.leases_index)];
+        let lists = lists.into_iter().filter(|(_, index)| *index > Index(0));
+        let gone_keys = self.keys.gone.iter().map(|(key, index)| (Topic::Key(key.clone()), *index));
+        let on_nodes = self.sessions.by_node.iter();
+        let on_nodes = on_nodes.map(|(node, on_node)| (Topic::NodeSessions(node.clone()), on_node.index));
+        let gone_nodes = self.sessions.gone_nodes.gone.iter();
+        let gone_nodes = gone_nodes.map(|(node, index)| (Topic::NodeSessions(node.clone()), *index));
+        let gone = self
+            .sessions
+            .gone
+            .gone
+            .iter()
+            .filter_map(|(id, index)| Some((Topic::Session(SessionId::new(id.as_str()).ok()?), *index)));
+        lists.chain(gone_keys).chain(on_nodes).chain(gone_nodes).chain(gone)
+    }
+
+    pub(super) fn header(&self) -> Record {
+        Record::Header {
+            index: self.index,
+            node_floor: self.topics.gone_nodes.floor,
+            service_floor: self.topics.gone_services.floor,
+        }
     }
 
     fn topic_records(&self) -> impl Iterator<Item = Record> + '_ {
@@ -69,6 +182,9 @@ impl State {
             (Topic::Nodes, self.topics.nodes),
             (Topic::Services, self.topics.services),
             (Topic::Checks, self.topics.checks),
+            (Topic::Autopilot, self.topics.autopilot),
+            (Topic::Coordinates, self.topics.coordinates),
+            (Topic::Queries, self.queries.index),
         ];
         let nodes = self.nodes.iter().map(|(key, node)| (Topic::Node(key.clone()), node.index));
         let services = self.services.iter().map(|(key, held)| (Topic::Service(key.clone()), held.index));
@@ -78,7 +194,7 @@ impl State {
         let gone = gone_nodes
             .map(|(key, index)| (Topic::Node(key), index))
             .chain(gone_services.map(|(key, index)| (Topic::Service(key), index)));
-        let all = tables.into_iter().chain(nodes).chain(services).chain(gone);
+        let all = tables.into_iter().chain(nodes).chain(services).chain(gone).chain(self.leasing_topics());
         all.map(|(topic, index)| Record::Topic(topic, index))
     }
 
@@ -106,9 +222,28 @@ impl State {
                 Record::Check(check) => {
                     current.as_mut().ok_or(SnapshotError::OutsideNode)?.restore_check(check)?;
                 }
+                Record::Autopilot(config) => state.autopilot = Some(config),
+                Record::Query(stored) => state.queries.place(*stored),
+                Record::Coordinate(placed) => {
+                    state.coordinates.insert(placed.node.folded(), placed.coordinate);
+                }
                 Record::Topic(topic, index) => {
                     state.place(current.take());
                     state.set_topic_index(&topic, index);
+                }
+                Record::Leasing { key_floor, session_floor, node_floor, term } => {
+                    state.keys.floor = key_floor;
+                    state.sessions.gone.floor = session_floor;
+                    state.sessions.gone_nodes.floor = node_floor;
+                    state.sessions.lease_term = term;
+                }
+                Record::Kv(entry) => {
+                    state.sessions.move_key(&entry.value.key, None, entry.value.session.as_ref());
+                    state.keys.place(entry);
+                }
+                Record::Session(session) => state.sessions.place(session),
+                Record::LockDelay(key, span) => {
+                    state.sessions.leases.insert(Lease::LockDelay(key), span);
                 }
             }
         }

@@ -14,6 +14,9 @@ use crate::model::{Check, Node, ServiceInstance, Stored};
 /// The persistent ordered map behind every table.
 pub(super) type Map<K, V> = imbl::OrdMap<K, V>;
 
+/// The persistent ordered set beside it.
+pub(super) type Set<T> = imbl::OrdSet<T>;
+
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct NodeEntry {
     pub(super) node: Stored<Node>,

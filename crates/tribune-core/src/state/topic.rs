@@ -5,13 +5,16 @@
 //! floor that stands for everything absent.
 
 use serde::{Deserialize, Serialize};
+use smol_str::SmolStr;
 
 use super::State;
 use super::tables::Map;
 use crate::ids::{Folded, Index};
+use crate::kv::KvKey;
+use crate::session::SessionId;
 
 /// How many departed services, and how many departed nodes, are remembered one by one.
-const TOMBSTONES_MAX: usize = 65_536;
+pub(super) const TOMBSTONES_MAX: usize = 65_536;
 
 /// A question whose answer can be waited for.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -28,6 +31,55 @@ pub enum Topic {
     Node(Folded),
     /// One service: its instances, their nodes and all checks of both.
     Service(Folded),
+    /// What operators decided about servers.
+    Autopilot,
+    /// Where all nodes lie in the network.
+    Coordinates,
+    /// All prepared queries.
+    Queries,
+    /// One key.
+    Key(KvKey),
+    /// All keys that start with this text. Never named as touched: it changes with each of its keys.
+    Prefix(SmolStr),
+    /// All sessions.
+    Sessions,
+    /// One session.
+    Session(SessionId),
+    /// The sessions of one node.
+    NodeSessions(Folded),
+    /// Whose time the leader measures.
+    Leases,
+}
+
+impl Topic {
+    /// Whether it asks for a part of the catalog.
+    pub(super) fn is_of_catalog(&self) -> bool {
+        match self {
+            Self::Catalog
+            | Self::Nodes
+            | Self::Services
+            | Self::Checks
+            | Self::Node(_)
+            | Self::Service(_) => true,
+            Self::Key(_)
+            | Self::Prefix(_)
+            | Self::Sessions
+            | Self::Session(_)
+            | Self::NodeSessions(_)
+            | Self::Leases
+            | Self::Autopilot
+            | Self::Coordinates
+            | Self::Queries => false,
+        }
+    }
+
+    /// Whether a change of `self` is a change of what `other` asks for.
+    pub fn covers(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Key(key), Self::Prefix(prefix)) => key.as_str().starts_with(prefix.as_str()),
+            _ => self == other,
+        }
+    }
 }
 
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -38,6 +90,8 @@ pub(super) struct TopicIndexes {
     pub(super) checks: Index,
     pub(super) gone_nodes: Tombstones,
     pub(super) gone_services: Tombstones,
+    pub(super) autopilot: Index,
+    pub(super) coordinates: Index,
 }
 
 /// The last index of things that are no more.
@@ -70,7 +124,7 @@ impl Tombstones {
         self.gone = std::mem::take(&mut self.gone).into_iter().filter(|(_, index)| *index > floor).collect();
     }
 
-    fn index_of(&self, key: &Folded) -> Index {
+    pub(super) fn index_of(&self, key: &Folded) -> Index {
         self.gone.get(key).copied().unwrap_or_default().max(self.floor)
     }
 }
@@ -83,6 +137,9 @@ impl State {
             Topic::Nodes => self.topics.nodes,
             Topic::Services => self.topics.services,
             Topic::Checks => self.topics.checks,
+            Topic::Autopilot => self.topics.autopilot,
+            Topic::Coordinates => self.topics.coordinates,
+            Topic::Queries => self.queries.index,
             Topic::Node(key) => {
                 self.nodes.get(key).map_or_else(|| self.topics.gone_nodes.index_of(key), |node| node.index)
             }
@@ -90,6 +147,12 @@ impl State {
                 .services
                 .get(key)
                 .map_or_else(|| self.topics.gone_services.index_of(key), |service| service.index),
+            Topic::Key(key) => self.keys.index_of_key(key),
+            Topic::Prefix(prefix) => self.keys.index_of_prefix(prefix),
+            Topic::Sessions => self.sessions.index,
+            Topic::Session(id) => self.sessions.index_of_session(id),
+            Topic::NodeSessions(node) => self.sessions.index_of_node(node),
+            Topic::Leases => self.sessions.leases_index,
         }
     }
 }

@@ -15,7 +15,7 @@ use crate::model::{Check, Node, ServiceInstance, Status, Stored};
 #[derive(Debug, Clone, Copy)]
 pub struct View<'a> {
     state: &'a State,
-    authority: &'a Authority,
+    pub(super) authority: &'a Authority,
 }
 
 /// A node and what is on it.

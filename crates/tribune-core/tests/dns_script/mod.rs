@@ -1,7 +1,9 @@
 //! The steps of DNS transcripts.
 //!
-//! `register node=n addr=a [lan_ipv4=…] [lan_ipv6=…] [meta=k:v,…] [service=s instance=i at=address port=p tags=a,b
-//! weights=passing/warning native lan_ipv4_of_service=… lan_ipv6_of_service=…] [check=status]`, `zone key=value…`,
+//! `register node=n addr=a [lan_ipv4=…] [lan_ipv6=…] [wan=…] [wan_ipv4=…] [wan_ipv6=…] [meta=k:v,…] [service=s instance=i at=address port=p tags=a,b
+//! weights=passing/warning native lan_ipv4_of_service=… lan_ipv6_of_service=… wan_of_service=… wan_port=…
+//! wan_ipv6_of_service=…] [check=status]`, `zone key=value…`,
+//! `query name=q [template=regexp] service=s [ttl=seconds] [near=node] [tags=a,!b] [passing]`, `place node=n at=seconds`,
 //! `ask name type [edns=bytes] [subnet] [tcp] [salt=n] [sizes]`, and `supply host address…` before an `ask` whose
 //! answer leads outside. Answers are printed from their wire form, as a client reads them.
 
@@ -9,10 +11,13 @@ mod wire;
 
 use std::fmt::Write as _;
 use std::net::IpAddr;
+use std::time::Duration;
 
+use tribune_core::coordinate::{Coordinate, Placed};
 use tribune_core::dns::{
     Data, Edns, Kind, Name, Owner, Plan, Prepared, Question, Record, Request, Transport, Zone, plan,
 };
+use tribune_core::query::{Query, ServiceQuery, TemplateSpec};
 use tribune_core::{
     Authority, Check, CheckId, Command, Datacenter, Index, InstanceId, Node, NodeName, Pairs, Registration,
     ServiceAddress, ServiceInstance, ServiceName, State, Status, Weights,
@@ -48,6 +53,16 @@ impl Script for Dns {
                 self.state.apply(Index(self.next), &register(rest));
                 String::new()
             }
+            "query" => {
+                self.next += 1;
+                self.state.apply(Index(self.next), &query(rest));
+                String::new()
+            }
+            "place" => {
+                self.next += 1;
+                self.state.apply(Index(self.next), &place(rest));
+                String::new()
+            }
             "zone" => {
                 rest.split(' ').for_each(|setting| self.set(setting));
                 String::new()
@@ -78,6 +93,7 @@ impl Dns {
             "a_record_limit" => zone.a_record_limit = number(value),
             "meta" => zone.additional_node_meta_txt = value == "true",
             "disable_compression" => zone.disable_compression = value == "true",
+            "wan" => zone.prefers_wan = value == "true",
             "min_ttl" => zone.soa.min_ttl = number(value),
             "alt_domain" => zone.alt_domain = Name::parse(value),
             "dc" => zone.datacenter = Datacenter::new(value).expect(WELL_FORMED),
@@ -150,6 +166,38 @@ fn number<N: std::str::FromStr>(text: &str) -> N {
     text.parse().ok().expect(WELL_FORMED)
 }
 
+fn query(words: &str) -> Command {
+    let text = |key| word(words, key).unwrap_or_default();
+    let service = ServiceQuery {
+        service: text("service").to_owned(),
+        near: text("near").to_owned(),
+        tags: word(words, "tags")
+            .map(|tags| tags.split(',').map(str::to_owned).collect())
+            .unwrap_or_default(),
+        only_passing: words.split(' ').any(|word| word == "passing"),
+        ..ServiceQuery::default()
+    };
+    let template = word(words, "template");
+    let query = Query {
+        id: format!("id-of-{}", text("name")).into(),
+        name: text("name").into(),
+        template: template
+            .map(|regexp| TemplateSpec { regexp: regexp.to_owned(), ..TemplateSpec::default() }),
+        service,
+        dns_ttl: text("ttl").into(),
+        dns_ttl_span: Duration::from_secs(word(words, "ttl").map_or(0, number)),
+        ..Query::default()
+    };
+    Command::PutQuery { query: Box::new(query), is_new: true }
+}
+
+fn place(words: &str) -> Command {
+    let node = NodeName::new(word(words, "node").expect(WELL_FORMED)).expect(WELL_FORMED);
+    let mut coordinate = Coordinate::unknown();
+    coordinate.vec[0] = word(words, "at").expect(WELL_FORMED).parse().expect(WELL_FORMED);
+    Command::PutCoordinates(vec![Placed { node, coordinate }])
+}
+
 fn supply(words: &str) -> Vec<Record> {
     let mut words = words.split(' ');
     let host = Name::parse(words.next().expect(WELL_FORMED)).expect(WELL_FORMED);
@@ -165,7 +213,7 @@ fn register(words: &str) -> Command {
         name: NodeName::new(word(words, "node").expect(WELL_FORMED)).expect(WELL_FORMED),
         id: word(words, "id").unwrap_or_default().into(),
         address: word(words, "addr").unwrap_or("10.0.0.1").into(),
-        tagged_addresses: ["lan_ipv4", "lan_ipv6"]
+        tagged_addresses: ["lan_ipv4", "lan_ipv6", "wan", "wan_ipv4", "wan_ipv6"]
             .into_iter()
             .filter_map(|tag| Some((tag.into(), word(words, tag)?.into())))
             .collect(),
@@ -199,9 +247,15 @@ fn register(words: &str) -> Command {
 }
 
 fn service(words: &str, name: &str) -> ServiceInstance {
-    let tagged = [("lan_ipv4", "lan_ipv4_of_service"), ("lan_ipv6", "lan_ipv6_of_service")];
+    let tagged = [
+        ("lan_ipv4", "lan_ipv4_of_service"),
+        ("lan_ipv6", "lan_ipv6_of_service"),
+        ("wan", "wan_of_service"),
+        ("wan_ipv6", "wan_ipv6_of_service"),
+    ];
     let weights = word(words, "weights").map(|pair| pair.split_once('/').expect(WELL_FORMED));
     let port = word(words, "port").map_or(80, number);
+    let port_of = |tag: &str| if tag == "wan" { word(words, "wan_port").map_or(port, number) } else { port };
     ServiceInstance {
         id: InstanceId::new(word(words, "instance").unwrap_or(name)).expect(WELL_FORMED),
         name: ServiceName::new(name).expect(WELL_FORMED),
@@ -210,7 +264,8 @@ fn service(words: &str, name: &str) -> ServiceInstance {
         tagged_addresses: tagged
             .into_iter()
             .filter_map(|(tag, key)| {
-                Some((tag.into(), ServiceAddress { address: word(words, key)?.into(), port }))
+                let address = word(words, key)?.into();
+                Some((tag.into(), ServiceAddress { address, port: port_of(tag) }))
             })
             .collect(),
         meta: Pairs::default(),

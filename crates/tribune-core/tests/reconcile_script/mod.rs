@@ -93,6 +93,7 @@ fn describe_command(command: &Command) -> String {
             Target::Instance(id) => format!("remove service {id}"),
             Target::Check(id) => format!("remove check {id}"),
         },
+        other => format!("{other:?}"),
     }
 }
 
