@@ -148,7 +148,7 @@ pub struct SelfConfig {
 }
 
 /// A place in the network, in Vivaldi's space.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct Coordinate {
     /// Position in seconds.

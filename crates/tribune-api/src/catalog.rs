@@ -252,7 +252,7 @@ impl Registration {
 }
 
 impl ServiceRegistration {
-    fn decode(value: Value) -> Result<Self, DecodeError> {
+    pub(crate) fn decode(value: Value) -> Result<Self, DecodeError> {
         let mut object = Object::new(value)?;
         let read = Self {
             id: object.text(&["ID"])?,

@@ -1,6 +1,9 @@
 //! The only place where Consul's bodies and the core's types meet. What Consul refuses is refused here, in its
 //! words; what comes out is valid.
 
+mod session;
+mod txn;
+
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -17,6 +20,9 @@ use crate::catalog::{self, TaggedAddress};
 use crate::duration::GoDuration;
 use crate::error::ApiError;
 use crate::health::CheckRegistration;
+
+pub(crate) use session::refused as refused_session;
+pub use txn::{TxnRequest, transaction};
 
 /// How many pairs the metadata of a node or service may hold.
 pub const META_PAIRS_MAX: usize = 64;

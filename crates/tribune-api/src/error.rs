@@ -65,10 +65,15 @@ impl From<Refusal> for ApiError {
     /// A command that the state refused. Consul raises these on its servers, hence 500.
     fn from(refusal: Refusal) -> Self {
         Self::server(match refusal {
+            Refusal::Kv { key, why } => crate::txn::refused_key(key.as_str(), &why),
+            Refusal::Session(refusal) => crate::convert::refused_session(&refusal),
+            Refusal::Transaction(errors) => return crate::txn::refused(&errors),
             Refusal::NodeNameTaken { name, holder, holder_address, id } => format!(
                 "failed inserting node: Error while renaming Node ID: \"{id}\": Node name {name} is reserved by \
                  node {holder} with name {name} ({holder_address})"
             ),
+            Refusal::Query(refusal) => refusal.to_string(),
+            Refusal::AutopilotMoved => "the autopilot configuration has changed since it was read".to_owned(),
             Refusal::MissingInstance { node, instance } => format!(
                 "failed inserting check: Missing service registration on node \"{node}\": it has no service \
                  instance \"{instance}\""

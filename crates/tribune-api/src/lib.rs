@@ -19,6 +19,7 @@
 pub mod duration;
 pub mod error;
 pub mod headers;
+pub mod instant;
 pub mod params;
 
 pub mod decode;
@@ -26,8 +27,16 @@ pub mod json;
 
 pub mod agent;
 pub mod catalog;
+pub mod coordinate;
+pub mod event;
 pub mod health;
+pub mod kv;
+pub mod operator;
+pub mod query;
+pub mod session;
+pub mod snapshot;
 pub mod status;
+pub mod txn;
 
 pub mod render;
 

@@ -1,5 +1,6 @@
 //! Query parameters: `?dc`, `?index`, `?wait`, `?stale` and the rest, with Consul's answers to bad ones.
 
+use std::fmt;
 use std::time::Duration;
 
 use crate::duration::GoDuration;
@@ -107,6 +108,29 @@ impl Query {
         self.0.iter().filter(move |(key, _)| key == name).map(|(_, value)| value.as_str())
     }
 
+    /// All names with their values, in their order.
+    pub fn pairs(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.iter().map(|(name, value)| (name.as_str(), value.as_str()))
+    }
+
+    /// All parameters as Go writes them: ordered by name, escaped.
+    pub fn encoded(&self) -> String {
+        let mut pairs: Vec<_> = self.0.iter().collect();
+        pairs.sort_by(|a, b| a.0.cmp(&b.0));
+        let pairs = pairs.into_iter().map(|(name, value)| format!("{}={}", escape(name), escape(value)));
+        pairs.collect::<Vec<_>>().join("&")
+    }
+
+    /// A whole number, if the name is there; what is none is told in the words of Go's reader of numbers.
+    pub fn number(&self, name: &str) -> Result<Option<u64>, ApiError> {
+        let Some(text) = self.get(name) else { return Ok(None) };
+        let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+        text.parse().map(Some).map_err(|_| {
+            let why = if is_number { "value out of range" } else { "invalid syntax" };
+            ApiError::server(format!("strconv.ParseUint: parsing {text:?}: {why}"))
+        })
+    }
+
     /// Whether the answer is to be indented.
     pub fn pretty(&self) -> bool {
         self.flag("pretty")
@@ -200,6 +224,47 @@ impl Query {
         }
         Ok(())
     }
+}
+
+impl fmt::Display for Query {
+    /// The parameters as they stand in a URL.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (number, (name, value)) in self.0.iter().enumerate() {
+            let mark = if number == 0 { "" } else { "&" };
+            write!(f, "{mark}{}={}", Escaped(name), Escaped(value))?;
+        }
+        Ok(())
+    }
+}
+
+/// A text with all that could mean something in a URL escaped.
+struct Escaped<'a>(&'a str);
+
+impl fmt::Display for Escaped<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for byte in self.0.bytes() {
+            match byte {
+                b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => {
+                    write!(f, "{}", char::from(byte))?;
+                }
+                other => write!(f, "%{other:02X}")?,
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Escapes what may not stand in a query; a blank becomes `+`.
+fn escape(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        match byte {
+            b' ' => out.push('+'),
+            byte if byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte) => out.push(char::from(byte)),
+            byte => out.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    out
 }
 
 /// `key:value`; without a colon the value is empty.
