@@ -13,6 +13,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tribune_core::Command;
 
+use crate::restore::Step;
 use crate::types::{Entry, LogId, Membership, Proposal, ServerNode, StoredMembership, Vote, log_id};
 
 /// The form of everything written today.
@@ -77,9 +78,9 @@ fn checksum(bytes: &[u8]) -> u32 {
     hasher.finalize()
 }
 
-/// A log entry on the disk.
+/// A log entry on the disk and between servers.
 #[derive(Debug, Serialize, Deserialize)]
-struct EntryRecord {
+pub(crate) struct EntryRecord {
     term: u64,
     index: u64,
     payload: PayloadRecord,
@@ -90,6 +91,32 @@ enum PayloadRecord {
     Blank,
     Command(Arc<Command>),
     Members(MembersRecord),
+    Restore(Arc<Step>),
+}
+
+impl From<&Entry> for EntryRecord {
+    fn from(entry: &Entry) -> Self {
+        let payload = match &entry.payload {
+            EntryPayload::Blank => PayloadRecord::Blank,
+            EntryPayload::Normal(Proposal::Command(command)) => PayloadRecord::Command(command.clone()),
+            EntryPayload::Normal(Proposal::Restore(step)) => PayloadRecord::Restore(step.clone()),
+            EntryPayload::Membership(membership) => PayloadRecord::Members(membership.into()),
+        };
+        let PositionRecord { term, index } = (&entry.log_id).into();
+        Self { term, index, payload }
+    }
+}
+
+impl EntryRecord {
+    pub(crate) fn into_entry(self) -> Result<Entry, CodecError> {
+        let payload = match self.payload {
+            PayloadRecord::Blank => EntryPayload::Blank,
+            PayloadRecord::Command(command) => EntryPayload::Normal(Proposal::Command(command)),
+            PayloadRecord::Members(members) => EntryPayload::Membership(members.try_into()?),
+            PayloadRecord::Restore(step) => EntryPayload::Normal(Proposal::Restore(step)),
+        };
+        Ok(Entry { log_id: log_id(self.term, self.index), payload })
+    }
 }
 
 /// Who belongs to the datacenter's agreement.
@@ -157,44 +184,44 @@ impl TryFrom<StoredMembersRecord> for StoredMembership {
     }
 }
 
-#[derive(Debug, Serialize, Deserialize)]
-struct VoteRecord {
-    term: u64,
-    server: u64,
-    committed: bool,
+/// A vote on the disk and between servers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct VoteRecord {
+    pub(crate) term: u64,
+    pub(crate) server: u64,
+    pub(crate) committed: bool,
+}
+
+impl From<&Vote> for VoteRecord {
+    fn from(vote: &Vote) -> Self {
+        let leader = vote.leader_id();
+        Self { term: leader.term, server: leader.voted_for, committed: vote.is_committed() }
+    }
+}
+
+impl From<VoteRecord> for Vote {
+    fn from(record: VoteRecord) -> Self {
+        match record.committed {
+            true => Vote::new_committed(record.term, record.server),
+            false => Vote::new(record.term, record.server),
+        }
+    }
 }
 
 pub(crate) fn encode_entry(entry: &Entry) -> Result<Vec<u8>, CodecError> {
-    let payload = match &entry.payload {
-        EntryPayload::Blank => PayloadRecord::Blank,
-        EntryPayload::Normal(Proposal(command)) => PayloadRecord::Command(command.clone()),
-        EntryPayload::Membership(membership) => PayloadRecord::Members(membership.into()),
-    };
-    let PositionRecord { term, index } = (&entry.log_id).into();
-    encode(&EntryRecord { term, index, payload })
+    encode(&EntryRecord::from(entry))
 }
 
 pub(crate) fn decode_entry(bytes: &[u8]) -> Result<Entry, CodecError> {
-    let record: EntryRecord = decode(bytes)?;
-    let payload = match record.payload {
-        PayloadRecord::Blank => EntryPayload::Blank,
-        PayloadRecord::Command(command) => EntryPayload::Normal(Proposal(command)),
-        PayloadRecord::Members(members) => EntryPayload::Membership(members.try_into()?),
-    };
-    Ok(Entry { log_id: log_id(record.term, record.index), payload })
+    decode::<EntryRecord>(bytes)?.into_entry()
 }
 
 pub(crate) fn encode_vote(vote: &Vote) -> Result<Vec<u8>, CodecError> {
-    let leader = vote.leader_id();
-    encode(&VoteRecord { term: leader.term, server: leader.voted_for, committed: vote.is_committed() })
+    encode(&VoteRecord::from(vote))
 }
 
 pub(crate) fn decode_vote(bytes: &[u8]) -> Result<Vote, CodecError> {
-    let record: VoteRecord = decode(bytes)?;
-    Ok(match record.committed {
-        true => Vote::new_committed(record.term, record.server),
-        false => Vote::new(record.term, record.server),
-    })
+    decode::<VoteRecord>(bytes).map(Into::into)
 }
 
 pub(crate) fn encode_position(id: &LogId) -> Result<Vec<u8>, CodecError> {

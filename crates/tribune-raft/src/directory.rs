@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 
 use crate::error::StartError;
 use crate::log::{Disk, DiskError, LogStore};
+use crate::offload::Offload;
 use crate::snapshot::file::{self, ReadError};
 use crate::types::{LogId, SnapshotMeta};
 use tribune_core::State;
@@ -45,6 +46,8 @@ pub(crate) struct Opened {
 struct Identity {
     server: String,
     used: bool,
+    /// The cluster it belongs to. Directories of the first form of this file do not say.
+    cluster: Option<String>,
 }
 
 impl Directory {
@@ -60,13 +63,13 @@ impl Directory {
             None => create(path, server)?,
         };
         let log_path = path.join(LOG);
-        let log = LogStore::open(disk).map_err(|error| explain(error, &log_path, path))?;
+        let log = LogStore::open(disk, Offload::Threads).map_err(|error| explain(error, &log_path, path))?;
         let directory = Self { path: path.to_owned(), identity };
         let snapshot = directory.check_use(&log).and_then(|()| directory.read_snapshot(log.purged()));
         match snapshot {
             Ok(snapshot) => Ok(Opened { directory, log, snapshot }),
             Err(error) => {
-                log.close();
+                log.close_blocking();
                 Err(error)
             }
         }
@@ -82,11 +85,18 @@ impl Directory {
         &self.path
     }
 
-    /// Notes that the log holds something from now on. Blocks.
-    pub(crate) fn mark_used(&self) -> Result<(), StartError> {
-        if !self.identity.used {
-            let used = Identity { used: true, ..self.identity.clone() };
-            used.write(&self.path).map_err(|error| failed("write", &self.path, error))?;
+    /// The cluster this directory belongs to, if it does.
+    pub(crate) fn cluster(&self) -> Option<&str> {
+        self.identity.cluster.as_deref()
+    }
+
+    /// Notes that the log holds something of this cluster from now on. Blocks.
+    pub(crate) fn mark_used(&mut self, cluster: &str) -> Result<(), StartError> {
+        let identity =
+            Identity { used: true, cluster: Some(cluster.to_owned()), server: self.identity.server.clone() };
+        if identity != self.identity {
+            identity.write(&self.path).map_err(|error| failed("write", &self.path, error))?;
+            self.identity = identity;
         }
         Ok(())
     }
@@ -188,7 +198,7 @@ fn create(path: &Path, server: &str) -> Result<(Identity, Disk), StartError> {
             "a log or snapshots are there, but not the file that says whose",
         ));
     }
-    let identity = Identity { server: server.to_owned(), used: false };
+    let identity = Identity { server: server.to_owned(), used: false, cluster: None };
     identity.write(path).map_err(|error| failed("write", &path.join(IDENTITY), error))?;
     Ok((identity, disk))
 }
@@ -228,7 +238,8 @@ impl Identity {
 
     fn text(&self) -> String {
         let used = if self.used { "yes" } else { "no" };
-        let text = format!("{TITLE}\nform {FORM}\nserver {}\nused {used}\n", self.server);
+        let cluster = self.cluster.as_ref().map(|cluster| format!("cluster {cluster}\n")).unwrap_or_default();
+        let text = format!("{TITLE}\nform {FORM}\nserver {}\nused {used}\n{cluster}", self.server);
         format!("{text}checksum {:08x}\n", crc32fast::hash(text.as_bytes()))
     }
 
@@ -248,7 +259,8 @@ impl Identity {
         }
         let server = value("server").ok_or(Problem::Damaged)?;
         let used = value("used").ok_or(Problem::Damaged)? == "yes";
-        Ok(Self { server, used })
+        let cluster = value("cluster");
+        Ok(Self { server, used, cluster })
     }
 
     fn write(&self, directory: &Path) -> Result<(), io::Error> {
@@ -288,7 +300,9 @@ mod tests {
 
     #[test]
     fn an_identity_is_read_back_and_damage_to_it_is_seen() {
-        let identity = Identity { server: "6f4b".into(), used: true };
+        let identity = Identity { server: "6f4b".into(), used: true, cluster: None };
+        assert_eq!(Identity::parse(&identity.text()), Ok(identity.clone()));
+        let identity = Identity { cluster: Some("77aa".into()), ..identity };
         let text = identity.text();
         assert_eq!(Identity::parse(&text), Ok(identity));
         for at in 0..text.len() {

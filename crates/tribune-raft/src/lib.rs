@@ -6,28 +6,56 @@
 
 mod config;
 mod error;
+mod transport;
 
+mod admin;
 mod cluster;
 mod leadership;
 mod published;
 mod replica;
+mod service;
 mod watches;
 
+mod hashes;
+mod heard;
+mod identity;
+mod questions;
+mod quorum;
+mod restore;
+mod wire;
+
+mod recovery;
+
+mod chance;
 mod codec;
 mod directory;
 mod log;
 mod machine;
 mod network;
+mod offload;
 mod snapshot;
 mod space;
 mod types;
 
+#[cfg(feature = "testing")]
+pub mod fabric;
+#[cfg(feature = "testing")]
+pub mod faults;
+#[cfg(not(feature = "testing"))]
+mod faults;
+#[cfg(feature = "testing")]
+pub mod simulation;
+
+pub use admin::{Admin, AdminError, Progress, Saved};
 pub use cluster::{ClusterServer, ClusterView, Contact, Role};
-pub use config::{Config, ServerInfo, Storage};
+pub use config::{Config, RAFT_MULTIPLIER, ServerInfo, Storage};
 pub use error::{Error, StartError};
 pub use leadership::Leadership;
 pub use published::Reader;
-pub use replica::{Consistency, Replica};
+pub use recovery::{Recovery, recover};
+pub use replica::{Consistency, Replica, ServeError};
+pub use service::LeaderService;
+pub use transport::{BODY_BYTES_MAX, Method, Transport, TransportError};
 
 #[cfg(test)]
 #[path = "../tests/store_battery.rs"]

@@ -21,8 +21,11 @@ use arc_swap::ArcSwapOption;
 use openraft::storage::{IOFlushed, RaftLogReader, RaftLogStorage};
 use openraft::{LogState, OptionalSend};
 use parking_lot::{Mutex, RwLock};
+use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::oneshot;
 
+use crate::faults::Fault;
+use crate::offload::Offload;
 use crate::types::{Entry, LogId, TypeConfig, Vote};
 
 pub(crate) use disk::{Disk, DiskError};
@@ -39,7 +42,8 @@ struct Inner {
     /// Gone once the log is closed.
     disk: ArcSwapOption<Disk>,
     writer: Mutex<Option<Writer>>,
-    queue: std::sync::mpsc::Sender<Job>,
+    queue: UnboundedSender<Job>,
+    offload: Offload,
     failure: Failure,
 }
 
@@ -66,16 +70,17 @@ impl Failure {
 
 impl LogStore {
     /// Continues with what the disk holds.
-    pub(crate) fn open(disk: Disk) -> Result<Self, DiskError> {
+    pub(crate) fn open(disk: Disk, offload: Offload) -> Result<Self, DiskError> {
         let tail = Arc::new(RwLock::new(Tail::new(disk.recover(tail::ENTRIES_MAX)?)));
         let disk = Arc::new(disk);
         let failure = Failure::default();
-        let (writer, queue) = Writer::start(disk.clone(), tail.clone(), failure.clone())?;
+        let (writer, queue) = Writer::start(disk.clone(), tail.clone(), failure.clone(), offload)?;
         Ok(Self(Arc::new(Inner {
             tail,
             disk: ArcSwapOption::new(Some(disk)),
             writer: Mutex::new(Some(writer)),
             queue,
+            offload,
             failure,
         })))
     }
@@ -96,15 +101,32 @@ impl LogStore {
         tail.last.is_none() && tail.vote.is_none()
     }
 
-    /// Writes what is queued and lets go of the disk. Blocks.
-    pub(crate) fn close(&self) {
+    /// Writes what is queued and lets go of the disk.
+    pub(crate) async fn close(&self) {
         let writer = self.0.writer.lock().take();
         if let Some(writer) = writer {
             // The writer ends at this job, or has ended already.
             let _ = self.0.queue.send(Job::Close);
+            writer.ended().await;
+        }
+        self.0.disk.store(None);
+    }
+
+    /// The same outside of the runtime. Blocks.
+    pub(crate) fn close_blocking(&self) {
+        let writer = self.0.writer.lock().take();
+        if let Some(writer) = writer {
+            let _ = self.0.queue.send(Job::Close);
             writer.join();
         }
         self.0.disk.store(None);
+    }
+
+    /// The whole log and the disk it is on. Blocks.
+    pub(crate) fn read_all(&self) -> Result<(Vec<Entry>, Arc<Disk>), io::Error> {
+        let Some(disk) = self.0.disk.load_full() else { return Err(self.0.failure.error()) };
+        let entries = disk.read(0..u64::MAX).map_err(io::Error::other)?;
+        Ok((entries, disk))
     }
 
     fn send(&self, job: Job) -> Result<(), io::Error> {
@@ -120,8 +142,7 @@ impl LogStore {
 
     async fn read_disk(&self, from: u64, to: u64) -> Result<Vec<Entry>, io::Error> {
         let Some(disk) = self.0.disk.load_full() else { return Err(self.0.failure.error()) };
-        let read = tokio::task::spawn_blocking(move || disk.read(from..to));
-        read.await.map_err(io::Error::other)?.map_err(io::Error::other)
+        self.0.offload.run(move || disk.read(from..to)).await?.map_err(io::Error::other)
     }
 }
 
@@ -179,7 +200,9 @@ impl RaftLogStorage<TypeConfig> for LogStore {
     }
 
     async fn save_vote(&mut self, vote: &Vote) -> Result<(), io::Error> {
-        self.write(|done| Job::Vote(*vote, done)).await?;
+        if !Fault::VoteNotSaved.is_planted() {
+            self.write(|done| Job::Vote(*vote, done)).await?;
+        }
         self.0.tail.write().vote = Some(*vote);
         Ok(())
     }
@@ -229,7 +252,7 @@ mod tests {
     const COUNT: u64 = tail::ENTRIES_MAX as u64 + 2000;
 
     async fn filled() -> LogStore {
-        let mut log = LogStore::open(Disk::on(InMemoryBackend::new()).unwrap()).unwrap();
+        let mut log = LogStore::open(Disk::on(InMemoryBackend::new()).unwrap(), Offload::Threads).unwrap();
         for first in (0..COUNT).step_by(16) {
             let entry = |index| Entry { log_id: log_id(1, index), payload: EntryPayload::Blank };
             let entries: Vec<_> = (first..first + 16).map(entry).collect();
@@ -262,14 +285,13 @@ mod tests {
         let entry = Entry { log_id: log_id(2, 1503), payload: EntryPayload::Blank };
         log.append([entry], IOFlushed::noop()).await.unwrap();
         assert_eq!(indexes(&mut log, ..).await, [1501, 1502, 1503]);
-        tokio::task::spawn_blocking(move || log.close()).await.unwrap();
+        log.close().await;
     }
 
     #[tokio::test]
     async fn a_closed_log_refuses_everything() {
         let mut log = filled().await;
-        let closed = log.clone();
-        tokio::task::spawn_blocking(move || closed.close()).await.unwrap();
+        log.clone().close().await;
         assert!(log.save_vote(&Vote::new(9, 9)).await.is_err());
         assert!(log.try_get_log_entries(0..1).await.is_err());
     }

@@ -1,48 +1,81 @@
 //! The handle to this datacenter's agreement.
 
+mod ask;
+mod duties;
 mod propose;
 mod read;
+mod serve;
 mod start;
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use openraft::alias::WatchReceiverOf;
 use openraft::async_runtime::watch::WatchReceiver;
-use openraft::{RaftMetrics, ServerState};
+use openraft::{Instant as _, RaftMetrics, ServerState};
 use tokio::sync::{Semaphore, watch};
 use tokio::time::Instant;
 use tribune_core::{Index, State, Topic};
 
+use crate::admin::Admin;
 use crate::cluster::{ClusterServer, ClusterView, Contact};
 use crate::config::{Config, ServerInfo};
 use crate::error::Error;
+use crate::hashes::StateHashes;
+use crate::heard::Heard;
+use crate::identity::Identity;
 use crate::leadership::Leadership;
 use crate::log::LogStore;
+use crate::network::Caller;
+use crate::offload::Offload;
 use crate::published::{Published, Reader};
+use crate::questions::Questions;
+use crate::service::Service;
+use crate::snapshot::incoming::Incoming;
 use crate::space::Space;
 use crate::types::{Raft, ServerNode, TypeConfig};
 use crate::watches::Watches;
 
+use duties::Duties;
+use read::ReadIndexed;
+
 pub use read::Consistency;
+pub use serve::ServeError;
 
 /// One server's part in the agreement of its datacenter. Clones are cheap and stand for the same replica.
 #[derive(Debug, Clone)]
-pub struct Replica(Arc<Inner>);
+pub struct Replica(pub(crate) Arc<Inner>);
 
-struct Inner {
-    config: Config,
-    id: u64,
-    raft: Raft,
+pub(crate) struct Inner {
+    pub(crate) config: Config,
+    pub(crate) id: u64,
+    pub(crate) raft: Raft,
+    pub(crate) identity: Arc<Identity>,
+    pub(crate) caller: Caller,
+    pub(crate) offload: Offload,
     /// What consensus tells of itself.
     metrics: WatchReceiverOf<TypeConfig, RaftMetrics<TypeConfig>>,
     log: LogStore,
     published: Published,
     watches: Arc<Watches>,
     applied_term: watch::Receiver<u64>,
-    /// Places for proposals that wait for their outcome.
+    /// The last entry in the published state.
+    applied: watch::Receiver<u64>,
+    /// Places for proposals that wait for their outcome, in this server's log and in the leader's.
     proposals: Semaphore,
+    passed_on: Semaphore,
+    /// Questions for the read index: by lease, by a majority, and by a majority for other servers.
+    reads: Questions<ReadIndexed>,
+    confirmed_reads: Questions<ReadIndexed>,
+    confirmed_for_others: Questions<ReadIndexed>,
+    heard: Heard,
+    incoming: Incoming,
+    hashes: Arc<StateHashes>,
+    service: Service,
+    duties: Duties,
+    /// The last term in which this server has begun to hand leading over: its lease says nothing any more then.
+    yielded: AtomicU64,
     /// `None` when everything is in memory.
     space: Option<Space>,
     /// Whether this server's state has caught up with all that was acknowledged before its start.
@@ -99,8 +132,9 @@ impl Replica {
             })
             .collect();
         servers.sort_by(|a, b| a.server.id.cmp(&b.server.id));
-        let is_leader = metrics.state == ServerState::Leader;
-        let leader = metrics.current_leader.and_then(|id| self.info(id, membership.get_node(&id)?));
+        let leader = self.known_leader(&metrics);
+        let is_leader = leader == Some(self.0.id);
+        let leader = leader.and_then(|id| self.info(id, membership.get_node(&id)?));
         let position = |id: Option<u64>| Index(id.unwrap_or_default());
         ClusterView {
             leader,
@@ -112,16 +146,23 @@ impl Replica {
             commit: position(metrics.local_committed.map(|id| id.index)),
             applied: position(metrics.last_applied.map(|id| id.index)),
             snapshot: position(metrics.snapshot.map(|id| id.index)),
-            last_contact: last_contact(&metrics),
+            last_contact: self.last_contact(&metrics),
             stopped: self.stopped(&metrics),
         }
     }
 
     /// How this server stands to its leader; cheap enough to be asked for each read.
     pub fn contact(&self) -> Contact {
-        let metrics = self.0.raft.metrics();
-        let metrics = metrics.borrow_watched();
-        Contact { known_leader: metrics.current_leader.is_some(), last_contact: last_contact(&metrics) }
+        let metrics = self.0.metrics.borrow_watched();
+        Contact {
+            known_leader: self.known_leader(&metrics).is_some(),
+            last_contact: self.last_contact(&metrics),
+        }
+    }
+
+    /// Changes who takes part, saves and restores the state.
+    pub fn admin(&self) -> Admin {
+        Admin::new(self.clone())
     }
 
     /// Follows whether this server leads.
@@ -150,20 +191,37 @@ impl Replica {
         self.0.raft.trigger().snapshot().await.map_err(|_| self.stopped_error())
     }
 
-    /// Stops taking part, writes what is queued and lets go of all files. Other clones of the handle go on
-    /// giving the last state, and refuse everything else.
+    /// Stops taking part, writes what is queued and lets go of all files. A leader hands leading over first. Other
+    /// clones of the handle go on giving the last state, and refuse everything else.
     pub async fn shutdown(&self) {
+        self.leave_the_lead(self.0.config.silence_max()).await;
+        self.end().await;
+    }
+
+    /// Ends as if the process were killed, but for what it had queued to write.
+    #[cfg(feature = "testing")]
+    pub async fn kill(&self) {
+        self.end().await;
+    }
+
+    /// Hashes of the states this server has had, with their indexes.
+    #[cfg(feature = "testing")]
+    pub fn state_hashes(&self) -> Vec<(u64, String)> {
+        self.0.hashes.known()
+    }
+
+    /// Ends without handing anything over.
+    async fn end(&self) {
+        self.0.duties.end().await;
         if let Err(error) = self.0.raft.shutdown().await {
             tracing::warn!(%error, "consensus did not end cleanly");
         }
-        let log = self.0.log.clone();
-        if let Err(error) = tokio::task::spawn_blocking(move || log.close()).await {
-            tracing::warn!(%error, "the log was not closed cleanly");
-        }
+        self.0.hashes.end().await;
+        self.0.log.close().await;
     }
 
     /// A server in the words of callers. This server's own entry may tell an address it no longer has.
-    fn info(&self, id: u64, node: &ServerNode) -> Option<ServerInfo> {
+    pub(crate) fn info(&self, id: u64, node: &ServerNode) -> Option<ServerInfo> {
         if id == self.0.id { Some(self.0.config.server.clone()) } else { node.info() }
     }
 
@@ -173,7 +231,12 @@ impl Replica {
         Some(self.0.log.failure().reason().map_or_else(|| fatal.to_string(), str::to_owned))
     }
 
-    fn stopped_error(&self) -> Error {
+    /// Whether consensus has ended here.
+    fn has_stopped(&self) -> bool {
+        self.0.metrics.borrow_watched().running_state.is_err()
+    }
+
+    pub(crate) fn stopped_error(&self) -> Error {
         let reason = self.stopped(&self.0.metrics.borrow_watched());
         Error::Stopped(reason.unwrap_or_else(|| "it was shut down".to_owned()))
     }
@@ -182,9 +245,56 @@ impl Replica {
     fn is_sole_voter(&self, metrics: &RaftMetrics<TypeConfig>) -> bool {
         metrics.membership_config.membership().voter_ids().eq([self.0.id])
     }
+
+    fn is_leader_now(&self) -> bool {
+        self.0.metrics.borrow_watched().state == ServerState::Leader
+    }
+
+    /// The leader, if it is another server than this one.
+    pub(crate) fn leader_elsewhere(&self) -> Option<ServerInfo> {
+        let metrics = self.0.metrics.borrow_watched();
+        let leader = metrics.current_leader.filter(|leader| *leader != self.0.id)?;
+        metrics.membership_config.membership().get_node(&leader)?.info()
+    }
+
+    /// The leader, as long as there are signs of it: a leader that no majority answers can decide nothing, and one
+    /// that was not heard of for longer than any election waits has gone.
+    fn known_leader(&self, metrics: &RaftMetrics<TypeConfig>) -> Option<u64> {
+        let leader = metrics.current_leader?;
+        let alive = match leader == self.0.id {
+            true => self.has_quorum(metrics),
+            false => self.0.heard.ago().is_some_and(|ago| ago <= self.0.config.silence_max()),
+        };
+        alive.then_some(leader)
+    }
+
+    /// Whether a majority has answered this leader lately.
+    pub(crate) fn has_quorum(&self, metrics: &RaftMetrics<TypeConfig>) -> bool {
+        metrics.state == ServerState::Leader
+            && (self.is_sole_voter(metrics)
+                || quorum_silence(metrics).is_none_or(|silence| silence <= self.0.config.silence_max()))
+    }
+
+    /// Zero on a leader that a majority answers.
+    fn last_contact(&self, metrics: &RaftMetrics<TypeConfig>) -> Option<Duration> {
+        if metrics.state != ServerState::Leader {
+            return self.0.heard.ago();
+        }
+        if self.is_sole_voter(metrics) {
+            return Some(Duration::ZERO);
+        }
+        let silence = quorum_silence(metrics).unwrap_or_default();
+        Some(if silence <= self.0.config.election_timeout_max { Duration::ZERO } else { silence })
+    }
+
+    /// From now on the lease of the present term proves nothing: another server may be elected at any moment.
+    pub(crate) fn yield_lease(&self) {
+        let term = self.0.metrics.borrow_watched().current_term;
+        self.0.yielded.fetch_max(term, Ordering::SeqCst);
+    }
 }
 
-/// Zero on the leader itself; the other servers do not measure it.
-fn last_contact(metrics: &RaftMetrics<TypeConfig>) -> Option<Duration> {
-    (metrics.state == ServerState::Leader).then_some(Duration::ZERO)
+/// How long ago a majority last answered this leader; `None` when none has yet.
+fn quorum_silence(metrics: &RaftMetrics<TypeConfig>) -> Option<Duration> {
+    metrics.last_quorum_acked.as_ref().map(|at| at.elapsed())
 }

@@ -4,6 +4,8 @@
 //! thread of its own. The newest is held in memory as well: it shares nearly everything with the present state.
 
 pub(crate) mod file;
+pub(crate) mod incoming;
+pub(crate) mod outgoing;
 
 use std::io;
 use std::path::PathBuf;
@@ -16,6 +18,7 @@ use parking_lot::Mutex;
 use tribune_core::State;
 
 use crate::machine::SnapshotHandle;
+use crate::offload::Offload;
 use crate::types::{SnapshotMeta, TypeConfig};
 
 type Snapshot = SnapshotOf<TypeConfig, SnapshotHandle>;
@@ -23,12 +26,34 @@ type Snapshot = SnapshotOf<TypeConfig, SnapshotHandle>;
 /// What is kept of the past.
 #[derive(Debug)]
 pub(crate) struct Snapshots {
-    /// Where the files are; `None` keeps the newest snapshot in memory only.
-    directory: Option<PathBuf>,
+    place: Place,
+    offload: Offload,
     interval: Duration,
     newest: Mutex<Newest>,
     /// One file is written at a time.
     writing: tokio::sync::Mutex<()>,
+}
+
+/// Where snapshots are kept besides the memory.
+#[derive(Debug, Clone)]
+pub(crate) enum Place {
+    Nowhere,
+    /// As files in this directory.
+    Directory(PathBuf),
+    #[cfg(feature = "testing")]
+    Simulated(crate::simulation::Opened),
+}
+
+impl Place {
+    /// Writes a snapshot safely. Blocks.
+    fn write(&self, meta: &SnapshotMeta, state: &State) -> Result<(), io::Error> {
+        match self {
+            Self::Nowhere => Ok(()),
+            Self::Directory(directory) => file::write(directory, meta, state).map(drop),
+            #[cfg(feature = "testing")]
+            Self::Simulated(disk) => disk.keep_snapshot(file::pieces(meta, state)?),
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -39,14 +64,25 @@ struct Newest {
 }
 
 impl Snapshots {
-    /// Continues from `snapshot`, which has been read from `directory` already.
-    pub(crate) fn new(directory: Option<PathBuf>, interval: Duration, snapshot: Option<Snapshot>) -> Self {
+    /// Continues from `snapshot`, which has been read from `place` already.
+    pub(crate) fn new(
+        place: Place,
+        offload: Offload,
+        interval: Duration,
+        snapshot: Option<Snapshot>,
+    ) -> Self {
         Self {
-            directory,
+            place,
+            offload,
             interval,
             newest: Mutex::new(Newest { snapshot, begun: None }),
             writing: tokio::sync::Mutex::new(()),
         }
+    }
+
+    /// Where they are kept.
+    pub(crate) fn place(&self) -> &Place {
+        &self.place
     }
 
     /// Whether the last snapshot was begun long enough ago for the next one.
@@ -66,11 +102,8 @@ impl Snapshots {
         if self.current().is_some_and(|newest| newest.meta.last_log_id >= meta.last_log_id) {
             return Ok(());
         }
-        if let Some(directory) = self.directory.clone() {
-            let (meta, state) = (meta.clone(), state.clone());
-            let written = tokio::task::spawn_blocking(move || file::write(&directory, &meta, &state));
-            written.await.map_err(io::Error::other)??;
-        }
+        let (place, written) = (self.place.clone(), (meta.clone(), state.clone()));
+        self.offload.run(move || place.write(&written.0, &written.1)).await??;
         self.newest.lock().snapshot = Some(Snapshot { meta, snapshot: SnapshotHandle(state) });
         Ok(())
     }

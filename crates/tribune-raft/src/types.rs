@@ -11,6 +11,7 @@ use tribune_core::{Command, NodeName, Outcome};
 
 use crate::config::ServerInfo;
 use crate::machine::Machine;
+use crate::restore::Step;
 
 openraft::declare_raft_types!(
     /// The types that our consensus is made of.
@@ -20,7 +21,7 @@ openraft::declare_raft_types!(
         NodeId = u64,
         Node = ServerNode,
         LeaderId = LeaderId<u64, u64>,
-        AsyncRuntime = openraft_rt_tokio::TokioRuntime
+        AsyncRuntime = crate::chance::Runtime
 );
 
 pub(crate) type Entry = alias::EntryOf<TypeConfig>;
@@ -32,22 +33,34 @@ pub(crate) type SnapshotMeta = alias::SnapshotMetaOf<TypeConfig>;
 pub(crate) type CommittedLeaderId = alias::CommittedLeaderIdOf<TypeConfig>;
 pub(crate) type Raft = openraft::Raft<TypeConfig, Machine>;
 
-/// A command on its way through the log. Shared, because log, tail and state machine all hold it.
+/// What is on its way through the log. Shared, because log, tail and state machine all hold it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Proposal(pub(crate) Arc<Command>);
+pub(crate) enum Proposal {
+    /// A change to the state.
+    Command(Arc<Command>),
+    /// A piece of a whole state that takes the place of the present one.
+    Restore(Arc<Step>),
+}
 
 impl fmt::Display for Proposal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match *self.0 {
-            Command::Register(_) => "register",
-            Command::Deregister(_) => "deregister",
+        f.write_str(match self {
+            Self::Command(_) => "command",
+            Self::Restore(_) => "restore",
         })
     }
 }
 
-/// What applying an entry gave; entries that are no commands have no outcome.
+/// What applying an entry gave.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Reply(pub(crate) Option<Outcome>);
+pub(crate) enum Reply {
+    /// The entry was for consensus itself.
+    Nothing,
+    /// Of a command.
+    Outcome(Outcome),
+    /// Of a step of a restore; the reason when the restore has come to nothing.
+    Restored(Result<(), String>),
+}
 
 /// A server as the membership entries of the log hold it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -19,6 +19,7 @@ use redb::StorageBackend;
 use tribune_core::{Command, Deregistration, NodeName, Target};
 
 use crate::log::{Disk, LogStore};
+use crate::offload::Offload;
 use crate::types::{Entry, Proposal, TypeConfig, Vote, log_id};
 
 const SECTOR: usize = 512;
@@ -149,7 +150,7 @@ fn entries(dice: &mut Dice, term: u64, first: u64) -> Vec<Entry> {
     let entry = |index, length: u64| {
         let node = NodeName::new("n".repeat(1 + length as usize)).unwrap();
         let command = Command::Deregister(Deregistration { node, target: Target::Node });
-        let payload = openraft::EntryPayload::Normal(Proposal(Arc::new(command)));
+        let payload = openraft::EntryPayload::Normal(Proposal::Command(Arc::new(command)));
         Entry { log_id: log_id(term, index), payload }
     };
     (first..=first + dice.roll(4)).map(|index| entry(index, dice.roll(400))).collect()
@@ -220,7 +221,7 @@ struct Recording {
 
 async fn record(forgotten: Range<usize>) -> Recording {
     let disk = Recorder { forgotten, ..Recorder::default() };
-    let mut log = LogStore::open(Disk::on(disk.clone()).unwrap()).unwrap();
+    let mut log = LogStore::open(Disk::on(disk.clone()).unwrap(), Offload::Threads).unwrap();
     disk.moments.lock().clear();
     let made = disk.content.lock().clone();
     let mut models = vec![Model::default()];
@@ -236,7 +237,7 @@ async fn record(forgotten: Range<usize>) -> Recording {
         disk.acknowledged.store(models.len() - 1, Ordering::SeqCst);
     }
     let moments = disk.moments.lock().clone();
-    tokio::task::spawn_blocking(move || log.close()).await.unwrap();
+    log.close().await;
     Recording { made, moments, models }
 }
 

@@ -1,6 +1,5 @@
 //! openraft's own storage suite over our log, state machine and snapshots, in memory and on a disk.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,24 +7,19 @@ use openraft::StorageError;
 use openraft::testing::log::{StoreBuilder, Suite};
 use redb::backends::InMemoryBackend;
 use tempfile::TempDir;
-use tokio::sync::watch;
 
 use crate::directory::Directory;
+use crate::hashes::StateHashes;
 use crate::log::{Disk, LogStore};
-use crate::machine::Machine;
-use crate::published::Published;
-use crate::snapshot::Snapshots;
+use crate::machine::{Machine, Told};
+use crate::offload::Offload;
+use crate::snapshot::{Place, Snapshots};
 use crate::types::TypeConfig;
-use crate::watches::Watches;
 
-fn machine(snapshots: Option<PathBuf>) -> Machine {
-    let snapshots = Snapshots::new(snapshots, Duration::ZERO, None);
-    Machine::new(
-        Published::default(),
-        Arc::new(Watches::default()),
-        watch::Sender::new(0),
-        Arc::new(snapshots),
-    )
+fn machine(place: Place) -> Machine {
+    let snapshots = Snapshots::new(place, Offload::Threads, Duration::ZERO, None);
+    let hashes = Arc::new(StateHashes::new(1, Offload::Threads));
+    Machine::new(Told::default(), Arc::new(snapshots), hashes, Offload::Threads)
 }
 
 struct InMemory;
@@ -33,7 +27,7 @@ struct InMemory;
 impl StoreBuilder<TypeConfig, LogStore, Machine> for InMemory {
     async fn build(&self) -> Result<((), LogStore, Machine), StorageError<TypeConfig>> {
         let disk = Disk::on(InMemoryBackend::new()).unwrap();
-        Ok(((), LogStore::open(disk).unwrap(), machine(None)))
+        Ok(((), LogStore::open(disk, Offload::Threads).unwrap(), machine(Place::Nowhere)))
     }
 }
 
@@ -43,7 +37,7 @@ impl StoreBuilder<TypeConfig, LogStore, Machine, TempDir> for OnDisk {
     async fn build(&self) -> Result<(TempDir, LogStore, Machine), StorageError<TypeConfig>> {
         let place = tempfile::tempdir().unwrap();
         let opened = Directory::open(&place.path().join("raft"), "server").unwrap();
-        Ok((place, opened.log, machine(Some(opened.directory.snapshots()))))
+        Ok((place, opened.log, machine(Place::Directory(opened.directory.snapshots()))))
     }
 }
 

@@ -13,6 +13,7 @@ use redb::{
 
 use super::writer::Job;
 use crate::codec::{self, CodecError};
+use crate::faults::Fault;
 use crate::types::{Entry, LogId, Vote};
 
 const ENTRIES: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("entries");
@@ -178,11 +179,19 @@ impl Disk {
         .collect()
     }
 
+    /// Removes all entries up to `last`, which is the last one, and notes that they are agreed upon.
+    pub(crate) fn forget(&self, last: LogId) -> Result<(), DiskError> {
+        let (done, _) = tokio::sync::oneshot::channel();
+        self.commit(&[Job::Purge(last, done)], Some(last))
+    }
+
     /// Writes all jobs, in order, with one sync. Nothing of them is written when this fails before the sync;
     /// when the sync fails, nobody knows.
     pub(super) fn commit(&self, jobs: &[Job], committed: Option<LogId>) -> Result<(), DiskError> {
         let mut write = self.database.begin_write()?;
-        write.set_durability(Durability::Immediate)?;
+        let durability =
+            if Fault::SyncLeftOut.is_planted() { Durability::None } else { Durability::Immediate };
+        write.set_durability(durability)?;
         write_jobs(&write, jobs, committed)?;
         write.commit()?;
         Ok(())

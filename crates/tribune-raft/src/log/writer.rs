@@ -1,19 +1,22 @@
 //! The thread that owns writing to the log: it takes everything that is queued, makes one commit of it, and then
 //! tells everybody. A commit costs one sync whatever it holds, so the more is waiting, the cheaper each becomes.
+//!
+//! In a simulation it is a task instead, so that the order of events is the simulation's own.
 
 use std::io;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
 use openraft::storage::IOFlushed;
 use parking_lot::RwLock;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::oneshot;
 
 use super::Failure;
 use super::disk::{Disk, DiskError};
 use super::tail::Tail;
+use crate::offload::Offload;
 use crate::types::{Entry, LogId, TypeConfig, Vote};
 
 /// Jobs in one commit. What waits longer than one commit is bounded by the proposals that may wait at all; this
@@ -36,24 +39,48 @@ pub(super) enum Job {
     Close,
 }
 
-/// The owner of the thread.
+/// The owner of the thread or task.
 #[derive(Debug)]
-pub(super) struct Writer(JoinHandle<()>);
+pub(super) enum Writer {
+    Thread(JoinHandle<()>),
+    Task(tokio::task::JoinHandle<()>),
+}
 
 impl Writer {
     pub(super) fn start(
         disk: Arc<Disk>,
         tail: Arc<RwLock<Tail>>,
         failure: Failure,
-    ) -> Result<(Self, Sender<Job>), DiskError> {
-        let (sender, queue) = channel();
+        offload: Offload,
+    ) -> Result<(Self, UnboundedSender<Job>), DiskError> {
+        let (sender, queue) = unbounded_channel();
         let work = Work { disk, tail, failure, committed: None };
-        let thread = std::thread::Builder::new().name("raft-log".into()).spawn(move || work.run(&queue))?;
-        Ok((Self(thread), sender))
+        let writer = match offload {
+            Offload::Threads => {
+                let thread = std::thread::Builder::new().name("raft-log".into());
+                Self::Thread(thread.spawn(move || work.run_as_thread(queue))?)
+            }
+            Offload::Inline => Self::Task(tokio::spawn(work.run_as_task(queue))),
+        };
+        Ok((writer, sender))
     }
 
+    /// Waits for the end, which must have been asked for.
+    pub(super) async fn ended(self) {
+        let ended = match self {
+            Self::Thread(_) => tokio::task::spawn_blocking(move || self.join()).await,
+            Self::Task(task) => task.await,
+        };
+        if ended.is_err() {
+            tracing::error!("the log's writer ended by a panic");
+        }
+    }
+
+    /// The same outside of the runtime. Blocks.
     pub(super) fn join(self) {
-        if self.0.join().is_err() {
+        if let Self::Thread(thread) = self
+            && thread.join().is_err()
+        {
             tracing::error!("the log's writer ended by a panic");
         }
     }
@@ -68,18 +95,37 @@ struct Work {
 }
 
 impl Work {
-    fn run(mut self, queue: &Receiver<Job>) {
-        let mut open = true;
-        while open {
-            let Ok(first) = queue.recv() else { break };
-            let mut jobs = vec![first];
-            jobs.extend(queue.try_iter().take(BATCH_JOBS_MAX - 1));
-            open = !jobs.iter().any(|job| matches!(job, Job::Close));
-            self.note_committed(&jobs);
-            if !open || jobs.iter().any(|job| !matches!(job, Job::Committed(_))) {
-                self.write(jobs);
+    fn run_as_thread(mut self, mut queue: UnboundedReceiver<Job>) {
+        while let Some(first) = queue.blocking_recv() {
+            if !self.take(first, &mut queue) {
+                return;
             }
         }
+    }
+
+    async fn run_as_task(mut self, mut queue: UnboundedReceiver<Job>) {
+        while let Some(first) = queue.recv().await {
+            tokio::time::sleep(crate::chance::disk_delay()).await;
+            if !self.take(first, &mut queue) {
+                return;
+            }
+        }
+    }
+
+    /// Writes this job and what else is queued; whether more may come.
+    fn take(&mut self, first: Job, queue: &mut UnboundedReceiver<Job>) -> bool {
+        let mut jobs = vec![first];
+        while jobs.len() < BATCH_JOBS_MAX
+            && let Ok(job) = queue.try_recv()
+        {
+            jobs.push(job);
+        }
+        let open = !jobs.iter().any(|job| matches!(job, Job::Close));
+        self.note_committed(&jobs);
+        if !open || jobs.iter().any(|job| !matches!(job, Job::Committed(_))) {
+            self.write(jobs);
+        }
+        open
     }
 
     fn note_committed(&mut self, jobs: &[Job]) {

@@ -3,33 +3,44 @@
 use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use openraft::SnapshotPolicy;
 use openraft::alias::SnapshotOf;
 use openraft::async_runtime::watch::WatchReceiver;
+use parking_lot::Mutex;
 use redb::backends::InMemoryBackend;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::Semaphore;
+use tribune_core::State;
 
+use super::duties::Duties;
 use super::propose::PROPOSALS_MAX;
 use super::{Inner, Replica};
 use crate::config::{Config, Storage};
 use crate::directory::{Directory, Opened};
 use crate::error::StartError;
+use crate::hashes::StateHashes;
+use crate::heard::Heard;
+use crate::identity::{Identity, Notes};
 use crate::log::{Disk, LogStore};
-use crate::machine::{Machine, SnapshotHandle};
-use crate::network::NoRoad;
-use crate::published::Published;
-use crate::snapshot::Snapshots;
+use crate::machine::{Machine, SnapshotHandle, Told};
+use crate::network::{Caller, Lines};
+use crate::offload::Offload;
+use crate::questions::Questions;
+use crate::quorum::{Quorum, probe_interval};
+use crate::service::Service;
+use crate::snapshot::incoming::Incoming;
+use crate::snapshot::{Place, Snapshots};
 use crate::space::Space;
-use crate::types::{Raft, ServerNode, TypeConfig, consensus_id};
-use crate::watches::Watches;
+use crate::types::{Raft, ServerNode, SnapshotMeta, TypeConfig, consensus_id};
 
 /// Entries sent to another server in one go.
 const ENTRIES_PER_PAYLOAD: u64 = 512;
 /// Entries purged in one commit; fewer when fewer are kept anyway.
 const PURGE_BATCH: u64 = 4096;
+/// How many times more entries than usual are kept for a server that lags; beyond that it gets a snapshot.
+const TRAILING_STRETCH: u64 = 4;
 /// Bounds sending a whole snapshot to another server.
 const SNAPSHOT_TRANSFER: Duration = Duration::from_secs(60);
 
@@ -39,7 +50,7 @@ impl Replica {
     pub async fn start(config: Config) -> Result<Self, StartError> {
         let consensus = Arc::new(consensus_config(&config)?);
         let parts = open(&config).await?;
-        Self::assemble(config, consensus, parts).await
+        Box::pin(Self::assemble(config, consensus, parts)).await
     }
 
     /// Puts a replica together and lets it begin.
@@ -48,48 +59,77 @@ impl Replica {
         consensus: Arc<openraft::Config>,
         parts: Parts,
     ) -> Result<Self, StartError> {
-        let Parts { log, directory, snapshots } = parts;
-        let published = Published::default();
-        let watches = Arc::new(Watches::default());
-        let (term_told, applied_term) = watch::channel(0);
-        let machine = Machine::new(published.clone(), watches.clone(), term_told, Arc::new(snapshots));
+        let Parts { log, notes, space, snapshots, offload } = parts;
+        let told = Told::default();
+        let (published, watches) = (told.published.clone(), told.watches.clone());
+        let (applied_term, applied) = (told.applied_term.subscribe(), told.applied_index.subscribe());
+        let hashes = Arc::new(StateHashes::new(config.hash_interval, offload));
+        let snapshots = Arc::new(snapshots);
+        let machine = Machine::new(told, snapshots.clone(), hashes.clone(), offload);
         let id = consensus_id(&config.server.id);
-        let raft = match Raft::new(id, consensus, NoRoad, log.clone(), machine).await {
+        let identity = Arc::new(Identity::new(&config, notes));
+        let caller = Caller::new(&config, identity.clone());
+        let quorum = Arc::new(Quorum::new(&config));
+        let lines = Lines {
+            caller: caller.clone(),
+            own_id: id,
+            append_patience: config.election_timeout_min,
+            quorum: quorum.clone(),
+            offload,
+            place: snapshots.place().clone(),
+        };
+        let raft = match Box::pin(Raft::new(id, consensus, lines, log.clone(), machine)).await {
             Ok(raft) => raft,
             Err(fatal) => {
-                close(log).await;
+                log.close().await;
                 return Err(refused(fatal));
             }
         };
+        quorum.watch(raft.metrics());
         let replica = Self(Arc::new(Inner {
-            space: directory.as_ref().map(|directory| Space::new(directory.path().to_owned())),
+            space,
             config,
             id,
             metrics: raft.metrics(),
             raft,
+            identity,
+            caller,
+            offload,
             log,
             published,
             watches,
             applied_term,
+            applied,
             proposals: Semaphore::new(PROPOSALS_MAX),
+            passed_on: Semaphore::new(PROPOSALS_MAX),
+            reads: Questions::new(),
+            confirmed_reads: Questions::new(),
+            confirmed_for_others: Questions::new(),
+            heard: Heard::new(),
+            incoming: Incoming::default(),
+            hashes,
+            service: Service::default(),
+            duties: Duties::default(),
+            yielded: AtomicU64::new(0),
             recovered: AtomicBool::new(false),
         }));
-        if let Err(error) = replica.begin(directory).await {
-            replica.shutdown().await;
+        if let Err(error) = replica.begin().await {
+            replica.end().await;
             return Err(error);
         }
+        replica.0.duties.begin(&replica);
         Ok(replica)
     }
 
     /// Takes up this server's part: makes the datacenter when told to, and leads it when nobody else is there.
-    async fn begin(&self, directory: Option<Directory>) -> Result<(), StartError> {
+    async fn begin(&self) -> Result<(), StartError> {
         let raft = &self.0.raft;
         let initialized = raft.is_initialized().await.map_err(refused)?;
         let creates = !initialized && self.0.config.bootstrap;
-        if let Some(directory) = directory
-            && (initialized || creates)
-        {
-            tokio::task::spawn_blocking(move || directory.mark_used()).await.map_err(refused)??;
+        if (initialized || creates) && self.0.identity.cluster().is_empty() {
+            // A directory from before clusters had ids is that of one server alone.
+            let alone = self.0.identity.founded_by(std::slice::from_ref(&self.0.config.server.id));
+            self.join(&alone).await.map_err(refused)?;
         }
         if creates {
             let members = BTreeMap::from([(self.0.id, ServerNode::from(&self.0.config.server))]);
@@ -110,34 +150,52 @@ impl Replica {
 /// What a replica is put together from.
 struct Parts {
     log: LogStore,
-    directory: Option<Directory>,
+    notes: Notes,
+    space: Option<Space>,
     snapshots: Snapshots,
+    offload: Offload,
+}
+
+impl Parts {
+    fn in_memory(log: LogStore, offload: Offload, interval: Duration) -> Self {
+        let snapshots = Snapshots::new(Place::Nowhere, offload, interval, None);
+        Self { log, notes: Notes::Nowhere, space: None, snapshots, offload }
+    }
+}
+
+fn as_snapshot((meta, state): (SnapshotMeta, State)) -> SnapshotOf<TypeConfig, SnapshotHandle> {
+    SnapshotOf::<TypeConfig, SnapshotHandle> { meta, snapshot: SnapshotHandle(state) }
 }
 
 async fn open(config: &Config) -> Result<Parts, StartError> {
-    let interval = config.snapshot_interval;
+    let (interval, offload) = (config.snapshot_interval, Offload::Threads);
     let path = match config.storage.clone() {
         Storage::Directory(path) => path,
         Storage::Memory => {
-            let log = Disk::on(InMemoryBackend::new()).and_then(LogStore::open).map_err(refused)?;
-            return Ok(Parts { log, directory: None, snapshots: Snapshots::new(None, interval, None) });
+            let disk = Disk::on(InMemoryBackend::new()).map_err(refused)?;
+            let log = LogStore::open(disk, offload).map_err(refused)?;
+            return Ok(Parts::in_memory(log, offload, interval));
         }
+        #[cfg(feature = "testing")]
+        Storage::Simulated(disk) => return open_simulated(&disk, interval),
     };
     let server = config.server.id.clone();
-    let opened = tokio::task::spawn_blocking(move || Directory::open(&path, &server)).await;
+    let opened = offload.run(move || Directory::open(&path, &server)).await;
     let Opened { directory, log, snapshot } = opened.map_err(refused)??;
-    let snapshot = snapshot.map(|(meta, state)| SnapshotOf::<TypeConfig, SnapshotHandle> {
-        meta,
-        snapshot: SnapshotHandle(state),
-    });
-    let snapshots = Snapshots::new(Some(directory.snapshots()), interval, snapshot);
-    Ok(Parts { log, directory: Some(directory), snapshots })
+    let place = Place::Directory(directory.snapshots());
+    let snapshots = Snapshots::new(place, offload, interval, snapshot.map(as_snapshot));
+    let space = Some(Space::new(directory.path().to_owned()));
+    Ok(Parts { log, notes: Notes::Directory(Mutex::new(directory)), space, snapshots, offload })
 }
 
-async fn close(log: LogStore) {
-    if let Err(error) = tokio::task::spawn_blocking(move || log.close()).await {
-        tracing::warn!(%error, "the log was not closed cleanly");
-    }
+#[cfg(feature = "testing")]
+fn open_simulated(disk: &crate::simulation::Disk, interval: Duration) -> Result<Parts, StartError> {
+    let (disk, offload) = (disk.open(), Offload::Inline);
+    let log = Disk::on(disk.clone()).and_then(|disk| LogStore::open(disk, offload)).map_err(refused)?;
+    let snapshot = disk.snapshot().map(crate::snapshot::file::assemble).transpose().map_err(refused)?;
+    let place = Place::Simulated(disk.clone());
+    let snapshots = Snapshots::new(place, offload, interval, snapshot.map(as_snapshot));
+    Ok(Parts { log, notes: Notes::Simulated(disk), space: None, snapshots, offload })
 }
 
 fn refused(error: impl Display) -> StartError {
@@ -152,11 +210,15 @@ fn consensus_config(config: &Config) -> Result<openraft::Config, StartError> {
         election_timeout_min: millis(config.election_timeout_min),
         election_timeout_max: millis(config.election_timeout_max),
         enable_pre_vote: Some(true),
+        // A leader that starts again and leads on without an election knows no more of what was agreed upon than the
+        // hint on its disk: its reads would miss what it had acknowledged just before.
+        enable_leader_restore: Some(false),
         snapshot_policy: SnapshotPolicy::LogsSinceLast(config.snapshot_threshold),
-        max_in_snapshot_log_to_keep: config.trailing_logs,
+        max_in_snapshot_log_to_keep: config.trailing_logs.saturating_mul(TRAILING_STRETCH),
         purge_batch_size: PURGE_BATCH.min(config.trailing_logs.max(1)),
         max_payload_entries: ENTRIES_PER_PAYLOAD,
         install_snapshot_timeout: millis(SNAPSHOT_TRANSFER),
+        quorum_loss_probe_interval: Some(millis(probe_interval(config))),
         ..openraft::Config::default()
     };
     consensus.validate().map_err(|error| StartError::Config(error.to_string()))
@@ -237,8 +299,9 @@ mod tests {
         let name = NodeName::new("server").unwrap();
         let server = ServerInfo { id: "server".into(), name, address: ([127, 0, 0, 1], 8300).into() };
         let config = Config { bootstrap: true, ..Config::new(Storage::Memory, server) };
-        let log = LogStore::open(Disk::on(disk.clone()).unwrap()).unwrap();
-        let parts = Parts { log, directory: None, snapshots: Snapshots::new(None, Duration::ZERO, None) };
+        let offload = Offload::Threads;
+        let log = LogStore::open(Disk::on(disk.clone()).unwrap(), offload).unwrap();
+        let parts = Parts::in_memory(log, offload, Duration::ZERO);
         let consensus = Arc::new(consensus_config(&config).unwrap());
         let replica = Replica::assemble(config, consensus, parts).await.unwrap();
         let anyone = Authority::unrestricted();

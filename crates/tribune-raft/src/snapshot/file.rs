@@ -9,17 +9,20 @@
 //! end also finds a file that was cut. A file is written under another name and renamed when it is safe on the
 //! disk: under its own name it is whole, or it was damaged later.
 
+use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{self, BufReader, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
-use tribune_core::State;
 use tribune_core::state::Record;
+use tribune_core::{Index, State};
 
 use crate::codec::{self, CodecError, PositionRecord, StoredMembersRecord};
-use crate::types::SnapshotMeta;
+use crate::faults::Fault;
+use crate::types::{SnapshotMeta, StoredMembership};
 
 const MAGIC: &[u8; 8] = b"TRIBUNES";
 const FORM: u8 = 1;
@@ -30,6 +33,8 @@ const EXTENSION: &str = "snapshot";
 const UNFINISHED: &str = "unfinished";
 /// No record comes near this; a length beyond it is damage.
 const RECORD_BYTES_MAX: u32 = 64 << 20;
+/// Length of a piece of a snapshot on its way.
+pub(crate) const PIECE_BYTES: usize = 1 << 20;
 
 /// Why a snapshot file could not be read.
 #[derive(Debug, thiserror::Error)]
@@ -60,8 +65,7 @@ struct MetaRecord {
 /// Writes a snapshot safely and removes those that are no longer kept. Blocks.
 pub(crate) fn write(directory: &Path, meta: &SnapshotMeta, state: &State) -> Result<PathBuf, io::Error> {
     let position = meta.last_log_id.as_ref().map(PositionRecord::from);
-    let (term, index) = position.map_or((0, 0), |position| (position.term, position.index));
-    let path = directory.join(format!("{index:020}-{term:020}.{EXTENSION}"));
+    let path = path_of(directory, meta);
     let unfinished = directory.join(UNFINISHED);
     if let Err(error) = fill(&unfinished, position, meta, state) {
         // What was written of it would only take space, which may be what is missing.
@@ -74,23 +78,119 @@ pub(crate) fn write(directory: &Path, meta: &SnapshotMeta, state: &State) -> Res
     Ok(path)
 }
 
+/// Where the snapshot that stands there is kept.
+pub(crate) fn path_of(directory: &Path, meta: &SnapshotMeta) -> PathBuf {
+    let position = meta.last_log_id.as_ref().map(PositionRecord::from);
+    let (term, index) = position.map_or((0, 0), |position| (position.term, position.index));
+    directory.join(format!("{index:020}-{term:020}.{EXTENSION}"))
+}
+
 fn fill(
     path: &Path,
     position: Option<PositionRecord>,
     meta: &SnapshotMeta,
     state: &State,
 ) -> Result<(), io::Error> {
-    let mut out = HashWriter { inner: BufWriter::new(File::create(path)?), hasher: Sha256::new() };
+    let members = (&meta.last_membership).into();
+    let out = encode(BufWriter::new(File::create(path)?), position, members, state.records())?;
+    out.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()
+}
+
+/// Writes records in the form of a snapshot.
+fn encode<W: Write>(
+    out: W,
+    position: Option<PositionRecord>,
+    members: StoredMembersRecord,
+    records: impl Iterator<Item = Record>,
+) -> Result<W, io::Error> {
+    let mut out = HashWriter { inner: out, hasher: Sha256::new() };
     out.write_all(MAGIC)?;
     out.write_all(&[FORM])?;
-    write_record(&mut out, &MetaRecord { position, members: (&meta.last_membership).into() })?;
-    for record in state.records() {
+    write_record(&mut out, &MetaRecord { position, members })?;
+    for record in records {
         write_record(&mut out, &record)?;
     }
     out.write_all(&0u32.to_le_bytes())?;
     let HashWriter { mut inner, hasher } = out;
     inner.write_all(&hasher.finalize())?;
-    inner.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()
+    Ok(inner)
+}
+
+/// A snapshot in pieces of bounded length, for the way to another server. Blocks for as long as that takes.
+pub(crate) fn pieces(meta: &SnapshotMeta, state: &State) -> Result<Vec<Bytes>, io::Error> {
+    let position = meta.last_log_id.as_ref().map(PositionRecord::from);
+    let members = (&meta.last_membership).into();
+    Ok(encode(Pieces::default(), position, members, state.records())?.finish())
+}
+
+/// Records in the same form and in pieces, though they stand nowhere in a log. Blocks.
+pub(crate) fn loose_pieces(records: impl Iterator<Item = Record>) -> Result<Vec<Bytes>, io::Error> {
+    let members = (&StoredMembership::default()).into();
+    Ok(encode(Pieces::default(), None, members, records)?.finish())
+}
+
+/// Cuts what is written into pieces.
+#[derive(Debug, Default)]
+struct Pieces {
+    full: Vec<Bytes>,
+    filling: Vec<u8>,
+}
+
+impl Pieces {
+    fn finish(mut self) -> Vec<Bytes> {
+        if !self.filling.is_empty() {
+            self.full.push(self.filling.into());
+        }
+        self.full
+    }
+}
+
+impl Write for Pieces {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let taken = bytes.len().min(PIECE_BYTES - self.filling.len());
+        self.filling.extend_from_slice(&bytes[..taken]);
+        if self.filling.len() == PIECE_BYTES {
+            self.full.push(std::mem::take(&mut self.filling).into());
+        }
+        Ok(taken)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Reads pieces one after the other.
+#[derive(Debug)]
+struct Chain(VecDeque<Bytes>);
+
+impl Read for Chain {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        while let Some(front) = self.0.front_mut() {
+            if front.is_empty() {
+                self.0.pop_front();
+                continue;
+            }
+            let taken = buffer.len().min(front.len());
+            buffer[..taken].copy_from_slice(&front.split_to(taken));
+            return Ok(taken);
+        }
+        Ok(0)
+    }
+}
+
+/// Reads and verifies a snapshot that came in pieces. Blocks.
+pub(crate) fn assemble(pieces: Vec<Bytes>) -> Result<(SnapshotMeta, State), ReadError> {
+    decode(Chain(pieces.into()), |record| record)
+}
+
+/// Reads and verifies records that came in pieces, to take the place of the state at `index`. Blocks.
+pub(crate) fn assemble_rebased(pieces: Vec<Bytes>, index: Index) -> Result<State, ReadError> {
+    let rebase = |record: Record| match Fault::RestoredUnchanged.is_planted() {
+        true => record,
+        false => record.rebased(index),
+    };
+    decode(Chain(pieces.into()), rebase).map(|(_, state)| state)
 }
 
 fn write_record<T: Serialize>(out: &mut impl Write, record: &T) -> Result<(), io::Error> {
@@ -123,8 +223,11 @@ pub(crate) fn list(directory: &Path) -> Result<Vec<PathBuf>, io::Error> {
 
 /// Reads and verifies a snapshot. Blocks.
 pub(crate) fn read(path: &Path) -> Result<(SnapshotMeta, State), ReadError> {
-    let file = File::open(path)?;
-    let mut input = HashReader { inner: BufReader::new(file), hasher: Sha256::new() };
+    decode(BufReader::new(File::open(path)?), |record| record)
+}
+
+fn decode(input: impl Read, change: impl Fn(Record) -> Record) -> Result<(SnapshotMeta, State), ReadError> {
+    let mut input = HashReader { inner: input, hasher: Sha256::new() };
     let mut start = [0; MAGIC.len() + 1];
     read_exact(&mut input, &mut start)?;
     if !start.starts_with(MAGIC) {
@@ -138,13 +241,13 @@ pub(crate) fn read(path: &Path) -> Result<(SnapshotMeta, State), ReadError> {
         .ok_or_else(|| ReadError::Damaged("it holds nothing".into()))
         .and_then(|bytes| Ok(codec::decode(&bytes)?))?;
     let mut failed = None;
-    let records = std::iter::from_fn(|| next_record(&mut input, &mut failed));
+    let records = std::iter::from_fn(|| next_record(&mut input, &mut failed)).map(change);
     let state = State::from_records(records);
     if let Some(error) = failed {
         return Err(error);
     }
-    verify_end(input)?;
     let state = state.map_err(|error| ReadError::Damaged(error.to_string()))?;
+    verify_end(input)?;
     let last_log_id = meta.position.map(Into::into);
     Ok((SnapshotMeta { last_log_id, last_membership: meta.members.try_into()? }, state))
 }

@@ -63,6 +63,14 @@ pub(crate) fn register(number: u32, service: &str) -> Command {
     }))
 }
 
+pub(crate) fn register_with_meta(number: u32, service: &str, text: &str) -> Command {
+    let mut command = register(number, service);
+    if let Command::Register(registration) = &mut command {
+        registration.node.meta = [("text".into(), text.into())].into_iter().collect();
+    }
+    command
+}
+
 pub(crate) fn check_of_nobody() -> Command {
     let check = Check {
         id: CheckId::new("alive").unwrap(),
