@@ -123,21 +123,18 @@ impl Ledger {
     }
 
     fn refused(&self, item: &Item, refusal: &Refusal) {
-        match refusal {
-            // The catalog lost a service whose check changed. Services bring their checks along, so these
-            // cannot be refused for the same reason.
-            Refusal::MissingInstance { .. } => {
-                let owners = match &item.command {
-                    Command::Register(put) if put.service.is_none() => put.checks.iter(),
-                    _ => [].iter(),
-                };
-                let owners = owners.map(|check| match &check.service_id {
-                    Some(service) => Key::Service(service.folded()),
-                    None => Key::Check(check.id.folded()),
-                });
-                self.change(|registry, _| registry.mark(owners));
-            }
-            Refusal::NodeNameTaken { .. } => {}
+        // The catalog lost a service whose check changed. Services bring their checks along, so these cannot be
+        // refused for the same reason; nothing else that is refused is cured by telling it again.
+        if let Refusal::MissingInstance { .. } = refusal {
+            let owners = match &item.command {
+                Command::Register(put) if put.service.is_none() => put.checks.iter(),
+                _ => [].iter(),
+            };
+            let owners = owners.map(|check| match &check.service_id {
+                Some(service) => Key::Service(service.folded()),
+                None => Key::Check(check.id.folded()),
+            });
+            self.change(|registry, _| registry.mark(owners));
         }
         warn!(?refusal, "the catalog refused what this node says of itself");
     }
@@ -332,6 +329,8 @@ fn keys_of(command: &Command) -> Vec<Key> {
             Target::Instance(id) => vec![Key::Service(id.folded())],
             Target::Check(id) => vec![Key::Check(id.folded())],
         },
+        // A comparison with the catalog gives nothing else.
+        _ => Vec::new(),
     }
 }
 
@@ -347,5 +346,6 @@ fn log(command: &Command) {
             Target::Instance(id) => info!(service = %id, "Deregistered service"),
             Target::Check(id) => info!(check = %id, "Deregistered check"),
         },
+        _ => {}
     }
 }
