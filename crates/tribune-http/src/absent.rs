@@ -24,8 +24,6 @@ enum Instead {
 const READ: &[Method] = &[Method::GET];
 const WRITE: &[Method] = &[Method::PUT];
 const POST: &[Method] = &[Method::POST];
-const READ_WRITE: &[Method] = &[Method::GET, Method::PUT];
-const READ_WRITE_DELETE: &[Method] = &[Method::GET, Method::PUT, Method::DELETE];
 const ALL: &[Method] = &[Method::GET, Method::PUT, Method::POST, Method::DELETE];
 
 /// Endpoints below `/v1/agent/`.
@@ -37,15 +35,7 @@ pub(crate) fn of_node() -> Router {
 pub(crate) fn of_datacenter() -> Router {
     use Instead::{AccessControlOff, MeshOff, NotBuilt};
     routes(&[
-        ("/v1/kv/", READ_WRITE_DELETE, NotBuilt("the key/value store")),
-        ("/v1/txn", WRITE, NotBuilt("transactions")),
-        ("/v1/session/", READ_WRITE, NotBuilt("sessions")),
-        ("/v1/event/", READ_WRITE, NotBuilt("user events")),
-        ("/v1/query", &[Method::GET, Method::POST], NotBuilt("prepared queries")),
-        ("/v1/query/", READ_WRITE_DELETE, NotBuilt("prepared queries")),
-        ("/v1/coordinate/", READ_WRITE, NotBuilt("network coordinates")),
         ("/v1/operator/", ALL, NotBuilt("the operator interface")),
-        ("/v1/snapshot", READ_WRITE, NotBuilt("snapshots over HTTP")),
         ("/v1/config", WRITE, NotBuilt("configuration entries")),
         ("/v1/config/", &[Method::GET, Method::DELETE], NotBuilt("configuration entries")),
         ("/v1/discovery-chain/", &[Method::GET, Method::POST], NotBuilt("discovery chains")),

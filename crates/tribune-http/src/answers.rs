@@ -213,9 +213,8 @@ impl Text {
     }
 
     /// The bytes as they are.
-    #[cfg(test)]
-    pub(crate) fn plain(&self) -> &[u8] {
-        &self.plain
+    pub(crate) fn plain(&self) -> Bytes {
+        self.plain.clone()
     }
 
     fn holds(&self, digest: u64, plain: &[u8]) -> bool {

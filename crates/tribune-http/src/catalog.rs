@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use tribune_api::catalog::{Deregistration, Registration};
-use tribune_api::error::NO_PATH_TO_DATACENTER;
 use tribune_api::render::{
     self, CatalogServiceJson, NodeJson, NodeServiceListJson, NodeServicesJson, ServiceJson,
 };
@@ -15,6 +14,7 @@ use tribune_core::{Command, Folded, State, Topic};
 use crate::call::Call;
 use crate::datacenter::Datacenter;
 use crate::error::Error;
+use crate::operator::{Office, at_datacenter};
 use crate::question::{Question, Topics};
 use crate::read::Read;
 use crate::reply::Reply;
@@ -24,11 +24,14 @@ use crate::selection::{Selection, Sieve};
 /// Shortest prefix of a node's id that stands for the node.
 const ID_PREFIX_MIN: usize = 2;
 
-pub(crate) fn routes(dc: &Arc<Datacenter>) -> Router {
+const REGISTER: &str = "/v1/catalog/register";
+const DEREGISTER: &str = "/v1/catalog/deregister";
+
+pub(crate) fn routes(dc: &Arc<Datacenter>, office: &Arc<Office>) -> Router {
     Router::default()
-        .put("/v1/catalog/register", dc, register)
-        .put("/v1/catalog/deregister", dc, deregister)
-        .get("/v1/catalog/datacenters", dc, datacenters)
+        .put(REGISTER, office, register)
+        .put(DEREGISTER, office, deregister)
+        .get("/v1/catalog/datacenters", office, datacenters)
         .get("/v1/catalog/nodes", dc, nodes)
         .get("/v1/catalog/services", dc, services)
         .get("/v1/catalog/service/", dc, service)
@@ -36,38 +39,38 @@ pub(crate) fn routes(dc: &Arc<Datacenter>) -> Router {
         .get("/v1/catalog/node-services/", dc, node_services)
 }
 
-async fn register(dc: Arc<Datacenter>, call: Call) -> Result<Reply, Error> {
+async fn register(office: Arc<Office>, call: Call) -> Result<Reply, Error> {
     let body = Registration::from_body(&call.body)?;
-    refuse_elsewhere(&dc, &body.datacenter)?;
-    dc.write(&call.authority(), Command::try_from(body)?, call.layout).await
-}
-
-async fn deregister(dc: Arc<Datacenter>, call: Call) -> Result<Reply, Error> {
-    let body = Deregistration::from_body(&call.body)?;
-    refuse_elsewhere(&dc, &body.datacenter)?;
-    dc.write(&call.authority(), Command::try_from(body)?, call.layout).await
-}
-
-/// A body may name a datacenter; this API knows its own.
-fn refuse_elsewhere(dc: &Datacenter, named: &str) -> Result<(), ApiError> {
-    if named.is_empty() || named.eq_ignore_ascii_case(dc.name()) {
-        return Ok(());
+    if let Some(reply) = at_datacenter(&office, &body.datacenter, REGISTER, &call).await? {
+        return Ok(reply);
     }
-    Err(ApiError::server(NO_PATH_TO_DATACENTER))
+    office.dc.write(&call.authority(), Command::try_from(body)?, call.layout).await
 }
 
-async fn datacenters(dc: Arc<Datacenter>, call: Call) -> Result<Reply, Error> {
-    Ok(Reply::json(&[dc.name()], call.layout)?)
+async fn deregister(office: Arc<Office>, call: Call) -> Result<Reply, Error> {
+    let body = Deregistration::from_body(&call.body)?;
+    if let Some(reply) = at_datacenter(&office, &body.datacenter, DEREGISTER, &call).await? {
+        return Ok(reply);
+    }
+    office.dc.write(&call.authority(), Command::try_from(body)?, call.layout).await
+}
+
+/// The nearest first.
+async fn datacenters(office: Arc<Office>, call: Call) -> Result<Reply, Error> {
+    let known = office.operator.datacenters();
+    let names: Vec<&str> = known.iter().map(|it| it.datacenter.as_str()).collect();
+    Ok(Reply::json(&names, call.layout)?)
 }
 
 async fn nodes(dc: Arc<Datacenter>, call: Call) -> Result<Reply, Error> {
     let (read, options) = Read::new(&dc, &call)?;
-    let selection = Selection::new(options);
+    let selection = Selection::new(options).with_near(&call, dc.config.node.as_ref());
     let mut question = Question::new("/v1/catalog/nodes", "", call.layout, Topics::One(Topic::Nodes));
     selection.shape(&mut question);
     read.answer(question, |view| {
         let sieve = selection.sieve::<NodeJson<'_>>()?;
         let nodes = view.nodes().filter(|node| selection.wants_node(&node.node().value));
+        let nodes = selection.sorted(view, nodes, |node| node.name().folded()).into_iter();
         let nodes = nodes.map(|node| NodeJson::new(&node, dc.name())).filter(|node| sieve.keeps(node));
         json::list(nodes, call.layout)
     })
@@ -116,13 +119,14 @@ fn selected_services(
 async fn service(dc: Arc<Datacenter>, call: Call) -> Result<Reply, Error> {
     let name = call.argument("Missing service name")?;
     let (read, options) = Read::new(&dc, &call)?;
-    let selection = Selection::new(options).with_tags(&call);
+    let selection = Selection::new(options).with_tags(&call).with_near(&call, dc.config.node.as_ref());
     let key = Folded::new(name);
     let mut question = Question::about_service("/v1/catalog/service/", key, call.layout);
     selection.shape(&mut question);
     read.answer(question, |view| {
         let sieve = selection.sieve::<CatalogServiceJson<'_>>()?;
         let instances = view.instances(name).filter(|instance| selection.wants(instance));
+        let instances = selection.sorted(view, instances, |it| it.node.value.name.folded()).into_iter();
         let entries = instances.map(|instance| CatalogServiceJson { instance, datacenter: dc.name() });
         json::list(entries.filter(|entry| sieve.keeps(entry)), call.layout)
     })

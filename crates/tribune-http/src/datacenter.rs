@@ -18,10 +18,10 @@ use crate::question::Question;
 use crate::reading::{Jitter, Reading};
 use crate::reply::Reply;
 
-const INDEX: HeaderName = HeaderName::from_static(headers::INDEX);
+pub(crate) const INDEX: HeaderName = HeaderName::from_static(headers::INDEX);
 const KNOWN_LEADER: HeaderName = HeaderName::from_static(headers::KNOWN_LEADER);
 const LAST_CONTACT: HeaderName = HeaderName::from_static(headers::LAST_CONTACT);
-const EFFECTIVE_CONSISTENCY: HeaderName = HeaderName::from_static(headers::EFFECTIVE_CONSISTENCY);
+pub(crate) const EFFECTIVE_CONSISTENCY: HeaderName = HeaderName::from_static(headers::EFFECTIVE_CONSISTENCY);
 const CACHE: HeaderName = HeaderName::from_static(headers::CACHE);
 const AGE: HeaderName = HeaderName::from_static(headers::AGE);
 
@@ -37,10 +37,20 @@ pub struct DatacenterConfig {
     pub use_cache: bool,
     /// How long blocking queries wait.
     pub waits: WaitLimits,
+    /// The node that stands behind `near=_agent`; `None` leaves such lists as they are.
+    pub node: Option<tribune_core::NodeName>,
     /// Determines the random additions to the waits of blocking queries.
     pub seed: u64,
     /// Memory for rendered answers, in bytes.
     pub rendered_bytes_max: u64,
+    /// The node that a session belongs to when its request names none; `None`: the request must name one.
+    pub session_node: Option<tribune_core::NodeName>,
+    /// Shortest time to live of a session.
+    pub session_ttl_min: Duration,
+    /// Longest value of a key, in bytes.
+    pub value_bytes_max: usize,
+    /// Longest body of a transaction, in bytes.
+    pub txn_bytes_max: usize,
 }
 
 impl DatacenterConfig {
@@ -51,8 +61,13 @@ impl DatacenterConfig {
             discovery_max_stale: None,
             use_cache: true,
             waits: WaitLimits::default(),
+            node: None,
             seed,
             rendered_bytes_max: RENDERED_BYTES_MAX,
+            session_node: None,
+            session_ttl_min: tribune_api::session::TTL_MIN,
+            value_bytes_max: tribune_api::kv::VALUE_BYTES_MAX,
+            txn_bytes_max: tribune_api::kv::VALUE_BYTES_MAX,
         }
     }
 }
@@ -76,6 +91,16 @@ impl Datacenter {
     /// The datacenter's name as bodies show it.
     pub(crate) fn name(&self) -> &str {
         self.config.name.as_str()
+    }
+
+    /// The wait with its random addition.
+    pub(crate) fn stretch(&self, wait: Duration) -> Duration {
+        self.jitter.stretch(wait)
+    }
+
+    /// Any number.
+    pub(crate) fn chance(&self) -> u64 {
+        self.jitter.draw()
     }
 
     /// A state as current as the reading wants it.
@@ -162,7 +187,8 @@ impl Datacenter {
         reply
     }
 
-    fn describe(&self, reply: &mut HeaderMap, index: Index, reading: &Reading) {
+    /// Puts into the headers what a read says about itself.
+    pub(crate) fn describe(&self, reply: &mut HeaderMap, index: Index, reading: &Reading) {
         let contact = self.replica.contact();
         let known = if contact.known_leader { "true" } else { "false" };
         let behind = contact.last_contact.unwrap_or_default().as_millis();
@@ -181,7 +207,9 @@ impl Datacenter {
         layout: Layout,
     ) -> Result<Reply, Error> {
         match self.replica.propose(authority, command).await? {
-            Outcome::Applied | Outcome::Unchanged => Ok(Reply::json(&true, layout)?),
+            Outcome::Applied | Outcome::Unchanged | Outcome::Transacted { .. } => {
+                Ok(Reply::json(&true, layout)?)
+            }
             Outcome::Refused(refusal) => Err(ApiError::from(refusal).into()),
         }
     }
@@ -192,6 +220,18 @@ pub(crate) struct Shared {
     slot: Arc<Slot>,
     answer: Arc<Answer>,
     was_there: bool,
+}
+
+impl Shared {
+    /// The answer's bytes as they were rendered.
+    pub(crate) fn bytes(&self) -> bytes::Bytes {
+        self.answer.text.plain()
+    }
+
+    /// When the answer last changed.
+    pub(crate) fn index(&self) -> Index {
+        self.answer.index
+    }
 }
 
 #[cfg(test)]

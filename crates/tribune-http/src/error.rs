@@ -19,6 +19,9 @@ pub(crate) enum Error {
     /// The datacenter did not answer.
     #[error(transparent)]
     Replica(#[from] tribune_raft::Error),
+    /// The agreement refused.
+    #[error(transparent)]
+    Admin(#[from] tribune_raft::AdminError),
     /// The agent refused.
     #[error(transparent)]
     Agent(#[from] tribune_local::Error),
@@ -39,6 +42,8 @@ impl From<Error> for ApiError {
             Error::Api(error) => error,
             Error::Decode(error) => error.into(),
             Error::Replica(error) => from_replica(error),
+            Error::Admin(tribune_raft::AdminError::NoLeader(_)) => Self::server(NO_CLUSTER_LEADER),
+            Error::Admin(error) => Self::server(error.to_string()),
             Error::Agent(error) => from_agent(error),
             Error::Host(HostError::BadRequest(text)) => Self::bad_request(text),
             Error::Host(HostError::NotFound(text)) => Self::not_found(text),

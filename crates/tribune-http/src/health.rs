@@ -28,11 +28,13 @@ async fn service(dc: Arc<Datacenter>, call: Call) -> Result<Reply, Error> {
     let name = call.argument("Missing service name")?;
     let (read, options) = Read::new(&dc, &call)?;
     let selection = Selection::new(options).with_tags(&call).with_passing(&call)?;
+    let selection = selection.with_near(&call, dc.config.node.as_ref());
     let mut question = Question::about_service("/v1/health/service/", Folded::new(name), call.layout);
     selection.shape(&mut question);
     read.answer(question, |view| {
         let sieve = selection.sieve::<HealthEntryJson<'_>>()?;
         let instances = view.instances(name).filter(|instance| selection.wants(instance));
+        let instances = selection.sorted(view, instances, |it| it.node.value.name.folded()).into_iter();
         let entries = instances.map(|instance| HealthEntryJson { instance, datacenter: dc.name() });
         json::list(entries.filter(|entry| sieve.keeps(entry)), call.layout)
     })
@@ -42,12 +44,13 @@ async fn service(dc: Arc<Datacenter>, call: Call) -> Result<Reply, Error> {
 async fn checks(dc: Arc<Datacenter>, call: Call) -> Result<Reply, Error> {
     let name = call.argument("Missing service name")?;
     let (read, options) = Read::new(&dc, &call)?;
-    let selection = Selection::new(options);
+    let selection = Selection::new(options).with_near(&call, dc.config.node.as_ref());
     let mut question = Question::about_service("/v1/health/checks/", Folded::new(name), call.layout);
     selection.shape(&mut question);
     read.answer(question, |view| {
         let sieve = selection.sieve::<CheckJson<'_>>()?;
         let instances = view.instances(name).filter(|instance| selection.wants(instance));
+        let instances = selection.sorted(view, instances, |it| it.node.value.name.folded()).into_iter();
         let checks = instances.flat_map(|instance| {
             let own = instance.own_checks();
             own.map(move |check| CheckView {
@@ -80,7 +83,7 @@ async fn node(dc: Arc<Datacenter>, call: Call) -> Result<Reply, Error> {
 async fn state(dc: Arc<Datacenter>, call: Call) -> Result<Reply, Error> {
     let status = call.argument("Missing check state")?;
     let (read, options) = Read::new(&dc, &call)?;
-    let selection = Selection::new(options);
+    let selection = Selection::new(options).with_near(&call, dc.config.node.as_ref());
     let topics = match selection.node_meta.is_empty() {
         true => Topics::One(Topic::Checks),
         false => Topics::Both(Topic::Checks, Topic::Nodes),
@@ -93,7 +96,8 @@ async fn state(dc: Arc<Datacenter>, call: Call) -> Result<Reply, Error> {
             let named = status == "any" || status_text(check.check.value.status) == status;
             named && selection.wants_node(&check.node.value)
         };
-        let checks = view.checks().filter(wanted).map(CheckJson::from);
+        let checks = selection.sorted(view, view.checks().filter(wanted), |it| it.node.value.name.folded());
+        let checks = checks.into_iter().map(CheckJson::from);
         json::list(checks.filter(|check| sieve.keeps(check)), call.layout)
     })
     .await

@@ -21,6 +21,7 @@ pub(crate) struct Question {
 pub(crate) enum Topics {
     One(Topic),
     Both(Topic, Topic),
+    Many(Vec<Topic>),
 }
 
 impl Question {
@@ -51,11 +52,24 @@ impl Question {
 }
 
 impl Topics {
+    /// Makes the answer depend on one more.
+    pub(crate) fn add(&mut self, topic: Topic) {
+        *self = match std::mem::replace(self, Self::Many(Vec::new())) {
+            Self::One(first) => Self::Both(first, topic),
+            Self::Both(first, second) => Self::Many(vec![first, second, topic]),
+            Self::Many(mut topics) => {
+                topics.push(topic);
+                Self::Many(topics)
+            }
+        };
+    }
+
     /// When the answer last changed, as far as `state` knows; never 0, which clients take for "not blocking".
     pub(crate) fn index(&self, state: &State) -> Index {
         let index = match self {
             Self::One(topic) => state.index_of(topic),
             Self::Both(first, second) => state.index_of(first).max(state.index_of(second)),
+            Self::Many(topics) => topics.iter().map(|topic| state.index_of(topic)).max().unwrap_or_default(),
         };
         index.max(Index(1))
     }
@@ -68,6 +82,10 @@ impl Topics {
                 state = replica.changed(first, after, until) => state,
                 state = replica.changed(second, after, until) => state,
             },
+            Self::Many(topics) => {
+                let waits = topics.iter().map(|topic| Box::pin(replica.changed(topic, after, until)));
+                futures::future::select_all(waits).await.0
+            }
         }
     }
 }

@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use tribune_api::{ApiError, ReadOptions};
 use tribune_core::state::View;
-use tribune_core::{Authority, State};
+use tribune_core::{Authority, Index, State};
 
 use crate::call::Call;
-use crate::datacenter::Datacenter;
+use crate::datacenter::{Datacenter, EFFECTIVE_CONSISTENCY};
 use crate::error::Error;
 use crate::question::Question;
 use crate::reading::Reading;
@@ -43,6 +44,39 @@ impl<'a> Read<'a> {
     {
         let state = self.state().await?;
         self.answer_from(state, question, render).await
+    }
+
+    /// Puts into a reply what a read of keys or sessions says about itself.
+    pub(crate) fn describe(&self, reply: &mut Reply, index: Index) {
+        self.dc.describe(&mut reply.headers, index, &self.reading);
+        reply.headers.remove(EFFECTIVE_CONSISTENCY);
+    }
+
+    /// As [`Read::answer`], without the header that says how consistent catalog and health reads are.
+    pub(crate) async fn answer_plainly<R>(&self, question: Question, render: R) -> Result<Reply, Error>
+    where
+        R: Fn(View<'_>) -> Result<Vec<u8>, ApiError>,
+    {
+        let mut reply = self.answer(question, render).await?;
+        reply.headers.remove(EFFECTIVE_CONSISTENCY);
+        Ok(reply)
+    }
+
+    /// Answers the question with bytes that a reply is made of by the caller.
+    pub(crate) async fn answer_as<R>(
+        &self,
+        question: Question,
+        render: R,
+        reply: impl FnOnce(Bytes) -> Reply,
+    ) -> Result<Reply, Error>
+    where
+        R: Fn(View<'_>) -> Result<Vec<u8>, ApiError>,
+    {
+        let render = |state: &State| render(state.view(&self.authority));
+        let shared = self.dc.answer(question, &self.reading, self.state().await?, render).await?;
+        let mut reply = reply(shared.bytes());
+        self.describe(&mut reply, shared.index());
+        Ok(reply)
     }
 
     /// Answers the question, beginning with this state.

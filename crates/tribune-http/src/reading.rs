@@ -62,12 +62,17 @@ impl Jitter {
 
     /// `wait` with its random addition.
     pub(crate) fn stretch(&self, wait: Duration) -> Duration {
+        let fraction = f64::from((self.draw() >> 32) as u32) / f64::from(u32::MAX);
+        wait + (wait / JITTER_PART).mul_f64(fraction)
+    }
+
+    /// The next number of the sequence.
+    pub(crate) fn draw(&self) -> u64 {
         // SplitMix64: each step is one atomic addition, so that no reader waits for another.
         let mut x = self.0.fetch_add(0x9e37_79b9_7f4a_7c15, Ordering::Relaxed);
         x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        let fraction = f64::from((x >> 32) as u32) / f64::from(u32::MAX);
-        wait + (wait / JITTER_PART).mul_f64(fraction)
+        x ^ (x >> 31)
     }
 }
 

@@ -35,6 +35,8 @@ enum Content {
     /// JSON in gzip.
     Compressed(Bytes),
     Lines(mpsc::Receiver<Bytes>),
+    /// With the headers that it came with.
+    Foreign(Bytes),
 }
 
 impl Reply {
@@ -62,6 +64,25 @@ impl Reply {
         Self::new(Content::Compressed(json))
     }
 
+    /// The same, or 404 when there is nothing in it.
+    pub(crate) fn or_not_found(self) -> Self {
+        match &self.content {
+            Content::Plain(_, bytes) if bytes.is_empty() => {
+                Self { status: StatusCode::NOT_FOUND, content: Content::Empty, ..self }
+            }
+            _ => self,
+        }
+    }
+
+    /// The same reply, never compressed: it is already.
+    pub(crate) fn uncompressed(mut self) -> Self {
+        if let Content::Plain(content_type, bytes) = self.content {
+            self.headers.insert(CONTENT_TYPE, content_type);
+            self.content = Content::Foreign(bytes);
+        }
+        self
+    }
+
     /// Text for people.
     pub(crate) fn text(text: impl Into<String>) -> Self {
         Self::new(Content::Plain(TEXT, Bytes::from(text.into())))
@@ -75,6 +96,11 @@ impl Reply {
     /// Lines as they come.
     pub(crate) fn lines(lines: mpsc::Receiver<Bytes>) -> Self {
         Self::new(Content::Lines(lines))
+    }
+
+    /// What another server answered, as it is.
+    pub(crate) fn passed_on(status: StatusCode, headers: HeaderMap, bytes: Bytes) -> Self {
+        Self { status, headers, content: Content::Foreign(bytes) }
     }
 
     pub(crate) fn with_status(mut self, status: StatusCode) -> Self {
@@ -93,6 +119,7 @@ impl Reply {
         headers.insert(VARY, ENCODING);
         let body = match self.content {
             Content::Empty => Body::whole(Bytes::new()),
+            Content::Foreign(bytes) => Body::whole(bytes),
             Content::Plain(content_type, bytes) => {
                 headers.insert(CONTENT_TYPE, content_type);
                 let compressed = if takes_gzip { compressed(&bytes).await } else { None };

@@ -8,7 +8,7 @@ use std::convert::Infallible;
 use std::future::Future;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use foldhash::HashMap;
@@ -16,6 +16,7 @@ use futures::future::BoxFuture;
 use http::header::{ALLOW, LOCATION};
 use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode};
 use metrics::Histogram;
+use tokio::sync::Semaphore;
 use tower::Service;
 use tracing::{debug, warn};
 use tribune_api::{ApiError, Layout, Query};
@@ -23,7 +24,7 @@ use tribune_api::{ApiError, Layout, Query};
 use crate::body::Body;
 use crate::call::Call;
 use crate::error::Error;
-use crate::limits::{REQUEST_BODY_TIMEOUT, REQUEST_BYTES_MAX, read_body};
+use crate::limits::{BodyLimit, REQUEST_BODY_TIMEOUT, read_body};
 use crate::path::{self, Path};
 use crate::reply::{Reply, takes_gzip};
 
@@ -46,7 +47,18 @@ pub struct Router {
 
 /// The handlers of one path, in the order in which `Allow` names them.
 #[derive(Clone, Default)]
-struct Methods(Vec<(Method, Handler)>);
+struct Methods {
+    handlers: Vec<(Method, Handler)>,
+    body: BodyLimit,
+    large_body: Option<Arc<LargeBody>>,
+}
+
+/// A route whose bodies are larger than those of others, and are taken one at a time.
+struct LargeBody {
+    bytes_max: usize,
+    timeout: Duration,
+    place: Semaphore,
+}
 
 /// A router as a service: clones share everything.
 #[derive(Clone)]
@@ -82,7 +94,7 @@ impl Router {
                 reply
             })
         });
-        self.routes.entry(path).or_default().0.push((method, handler));
+        self.routes.entry(path).or_default().handlers.push((method, handler));
         self
     }
 
@@ -106,11 +118,27 @@ impl Router {
         self.on(Method::PUT, path, context, handler)
     }
 
+    /// Bounds the bodies of requests to this path.
+    pub(crate) fn bounded(mut self, path: &'static str, body: BodyLimit) -> Self {
+        self.routes.entry(path).or_default().body = body;
+        self
+    }
+
+    /// Takes bodies of this size on a path, but only one at a time.
+    pub(crate) fn with_large_body(mut self, path: &'static str, bytes_max: usize, timeout: Duration) -> Self {
+        let large = LargeBody { bytes_max, timeout, place: Semaphore::new(1) };
+        self.routes.entry(path).or_default().large_body = Some(Arc::new(large));
+        self
+    }
+
     /// The routes of both. Where both know a path, the methods of this one come first.
     #[must_use]
     pub fn merge(mut self, other: Self) -> Self {
         for (path, methods) in other.routes {
-            self.routes.entry(path).or_default().0.extend(methods.0);
+            let here = self.routes.entry(path).or_default();
+            here.handlers.extend(methods.handlers);
+            here.body = here.body.or(methods.body);
+            here.large_body = here.large_body.take().or(methods.large_body);
         }
         self
     }
@@ -150,11 +178,11 @@ fn timer(method: &Method, path: &'static str) -> Histogram {
 
 impl Methods {
     fn find(&self, method: &Method) -> Option<&Handler> {
-        self.0.iter().find(|(known, _)| known == method).map(|(_, handler)| handler)
+        self.handlers.iter().find(|(known, _)| known == method).map(|(_, handler)| handler)
     }
 
     fn allow(&self) -> HeaderValue {
-        let names = self.0.iter().map(|(method, _)| method.as_str());
+        let names = self.handlers.iter().map(|(method, _)| method.as_str());
         let list = std::iter::once("OPTIONS").chain(names).collect::<Vec<_>>().join(",");
         HeaderValue::from_str(&list).unwrap_or(HeaderValue::from_static("OPTIONS"))
     }
@@ -201,7 +229,15 @@ impl HttpService {
         };
         let argument = argument.to_owned();
         let query = Query::parse(head.uri.query().unwrap_or_default())?;
-        let body = read_body(body, REQUEST_BYTES_MAX, REQUEST_BODY_TIMEOUT).await?;
+        let (limit, timeout, _place) = match methods.large_body.as_deref() {
+            Some(large) if !body.is_end_stream() => {
+                let text = "another large body is being taken here: try again when it is done";
+                let place = large.place.try_acquire().map_err(|_| ApiError::new(429, text))?;
+                (BodyLimit::Large(large.bytes_max), large.timeout, Some(place))
+            }
+            _ => (methods.body, REQUEST_BODY_TIMEOUT, None),
+        };
+        let body = read_body(body, limit, timeout).await?;
         let pretty = self.0.presentation.pretty || query.pretty();
         let layout = if pretty { Layout::Pretty } else { Layout::Compact };
         let call = Call { argument, query, headers: head.headers, body, layout };

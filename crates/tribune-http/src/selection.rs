@@ -2,9 +2,10 @@
 
 use tribune_api::fields::filter;
 use tribune_api::{ApiError, ReadOptions};
+use tribune_core::coordinate::by_distance;
 use tribune_core::filter::{Fields, Filter};
-use tribune_core::state::InstanceView;
-use tribune_core::{Node, Status};
+use tribune_core::state::{InstanceView, View};
+use tribune_core::{Folded, Node, NodeName, Status, Topic};
 
 use crate::call::Call;
 use crate::question::Question;
@@ -20,6 +21,8 @@ pub(crate) struct Selection {
     passing: bool,
     /// A filter expression.
     filter: Option<String>,
+    /// The node whose neighbours come first, by its folded name.
+    near: Option<Folded>,
 }
 
 /// A filter ready to be put to things of one kind; without an expression it keeps everything.
@@ -30,6 +33,16 @@ impl Selection {
     /// For lists of nodes and checks.
     pub(crate) fn new(options: ReadOptions) -> Self {
         Self { node_meta: options.node_meta, filter: options.filter, ..Self::default() }
+    }
+
+    /// For lists that can be sorted by distance. `agent` is the node that was asked.
+    pub(crate) fn with_near(mut self, call: &Call, agent: Option<&NodeName>) -> Self {
+        self.near = match call.query.text("near") {
+            Some("_agent") => agent.map(NodeName::folded),
+            Some(name) => Some(Folded::new(name)),
+            None => None,
+        };
+        self
     }
 
     /// For lists of instances, which have tags.
@@ -63,6 +76,10 @@ impl Selection {
             question.part("meta", key);
             question.part("is", value);
         }
+        if let Some(near) = &self.near {
+            question.part("near", near.as_str());
+            question.topics.add(Topic::Coordinates);
+        }
         if let Some(filter) = &self.filter {
             question.part("filter", filter);
         }
@@ -71,6 +88,25 @@ impl Selection {
     /// Whether a node is wanted.
     pub(crate) fn wants_node(&self, node: &Node) -> bool {
         self.node_meta.iter().all(|(key, value)| node.meta.get(key).is_some_and(|held| held == value))
+    }
+
+    /// The things in their order, or the nearest first when that is wanted. `node` gives the node of each; those
+    /// whose place is not known come last. Without a place to measure from the order stays.
+    pub(crate) fn sorted<T>(
+        &self,
+        view: View<'_>,
+        things: impl Iterator<Item = T>,
+        node: impl Fn(&T) -> Folded,
+    ) -> Vec<T> {
+        let mut things: Vec<T> = things.collect();
+        let state = view.state();
+        if let Some(from) = self.near.as_ref().and_then(|near| state.coordinate(near.as_str())) {
+            things.sort_by(|a, b| {
+                let place = |thing| state.coordinate(node(thing).as_str());
+                by_distance(from, place(a), place(b))
+            });
+        }
+        things
     }
 
     /// Whether an instance is wanted.

@@ -13,13 +13,17 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tower::ServiceExt;
 use tribune_api::agent::{AgentSelf, Member, Metrics, Version};
+use tribune_core::lease::Renewal;
 use tribune_core::{Authority, Command, Datacenter, Index, Node, NodeName, Outcome, Pairs, State, Topic};
 use tribune_http::{
     DatacenterConfig, Host, HostError, HttpService, LogLevel, NodeConfig, Presentation, datacenter_router,
-    node_router,
+    event_router, node_router,
 };
 use tribune_local::{Catalog, CatalogError, Definitions, LocalAgent, Running, StoreAt};
-use tribune_raft::{Replica, ServerInfo, Storage};
+use tribune_raft::{LeaderService, Replica, ServerInfo, Storage};
+
+use crate::event::Post;
+use crate::operator::Others;
 
 /// How long a condition may take to come true.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
@@ -27,6 +31,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 /// A node with everything behind its API.
 pub(crate) struct TestNode {
     pub(crate) http: HttpService,
+    pub(crate) others: Arc<Others>,
     _agent: Running,
 }
 
@@ -53,6 +58,17 @@ impl Catalog for OwnCatalog {
 
     async fn changed(&self, topic: &Topic, after: Index, until: Instant) -> Arc<State> {
         self.0.changed(topic, after, until).await
+    }
+}
+
+/// A leader that renews whatever it is asked for.
+struct Renewals;
+
+#[async_trait]
+impl LeaderService for Renewals {
+    async fn ask(&self, question: Bytes) -> Result<Bytes, String> {
+        assert!(Renewal::asked(&question).is_some());
+        Ok(Bytes::from_static(Renewal::Renewed.word().as_bytes()))
     }
 }
 
@@ -140,11 +156,19 @@ impl TestNode {
         let local = tribune_local::Config::new(node, StoreAt::Memory);
         let catalog = Arc::new(OwnCatalog(replica.clone()));
         let (agent, running) = LocalAgent::start(local, catalog, Definitions::default()).await.unwrap();
+        replica.set_leader_service(Arc::new(Renewals));
         let mut config = DatacenterConfig::new(Datacenter::new("dc1").unwrap(), 7);
+        config.session_node = Some(name.clone());
         change(&mut config);
+        let others = Arc::new(Others::default());
         let node = NodeConfig { name, waits: config.waits, seed: 7 };
-        let router = node_router(agent, Arc::new(Process), node).merge(datacenter_router(replica, config));
-        Self { http: router.into_service(presentation), _agent: running }
+        let router = node_router(agent, Arc::new(Process), node).merge(datacenter_router(
+            replica,
+            others.clone(),
+            config,
+        ));
+        let router = router.merge(event_router(Arc::new(Post::default())));
+        Self { http: router.into_service(presentation), others, _agent: running }
     }
 
     pub(crate) async fn ask(&self, request: http::request::Builder, body: impl Into<Bytes>) -> Answer {
@@ -162,6 +186,10 @@ impl TestNode {
 
     pub(crate) async fn put(&self, uri: &str, body: &str) -> Answer {
         self.ask(Request::put(uri), body.to_owned()).await
+    }
+
+    pub(crate) async fn delete(&self, uri: &str) -> Answer {
+        self.ask(Request::delete(uri), "").await
     }
 
     /// Puts and expects that it was taken.
