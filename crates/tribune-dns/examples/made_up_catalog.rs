@@ -45,7 +45,8 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     };
     let domain = Name::parse("consul").ok_or("the domain is not a domain name")?;
     let config = LiveConfig::new(Config::new(Zone::new(domain, Datacenter::new("dc1")?)));
-    let sources = Sources { own: Arc::new(catalog), remote: Arc::new(NoOtherDatacenters) };
+    let sources =
+        Sources { own: tribune_dns::Own::Held(Arc::new(catalog)), remote: Arc::new(NoOtherDatacenters) };
     let shutdown = CancellationToken::new();
     let sockets = vec![Sockets::bind(address, sockets as usize)?];
     let server = tokio::spawn(serve(sockets, sources, config, shutdown.clone()));

@@ -48,19 +48,27 @@ struct Entry {
 /// A question as a key: the name in lower case and the type.
 #[derive(Debug)]
 pub(crate) struct Key {
-    bytes: [u8; NAME_WIRE_BYTES_MAX + 2],
+    bytes: [u8; NAME_WIRE_BYTES_MAX + 3],
     length: usize,
 }
 
 impl Key {
     /// Names longer than a name can be are cut; they are refused before they could be stored.
     pub(crate) fn new(name: &[u8], kind: Kind) -> Self {
-        let mut bytes = [0; NAME_WIRE_BYTES_MAX + 2];
+        let mut bytes = [0; NAME_WIRE_BYTES_MAX + 3];
         let length = name.len().min(NAME_WIRE_BYTES_MAX);
         bytes[..length].copy_from_slice(&name[..length]);
         bytes[..length].make_ascii_lowercase();
         bytes[length..length + 2].copy_from_slice(&kind.0.to_be_bytes());
         Self { bytes, length: length + 2 }
+    }
+
+    /// The same question, answered from the state of another datacenter: what is true there is kept apart from what
+    /// is true here.
+    pub(crate) fn elsewhere(&self) -> Self {
+        let (mut bytes, length) = (self.bytes, self.length);
+        bytes[length] = 1;
+        Self { bytes, length: length + 1 }
     }
 
     fn as_slice(&self) -> &[u8] {

@@ -25,6 +25,8 @@ pub struct Config {
     pub recursion_allowed: Vec<IpNet>,
     /// How many answers a stranger gets over UDP, whose address may be forged.
     pub rate_limit: RateLimit,
+    /// Whether answers about other datacenters give addresses tagged `wan` (`translate_wan_addrs`; default no).
+    pub translate_wan_addrs: bool,
     /// Most TCP connections at a time (default 1024); further ones are closed at once.
     pub tcp_connections_max: usize,
     /// How long a TCP connection may be silent (default 10 s).
@@ -75,6 +77,7 @@ impl Config {
             recursor_timeout: Duration::from_secs(2),
             recursion_allowed: inside(),
             rate_limit: RateLimit::default(),
+            translate_wan_addrs: false,
             tcp_connections_max: 1024,
             tcp_idle: Duration::from_secs(10),
         }

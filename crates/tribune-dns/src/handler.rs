@@ -7,16 +7,17 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tribune_core::dns::{
-    Answer, Code, Draft, Kind, Name, Plan, Prepared, Question, Subject, Transport, Zone, plan,
+    Answer, Code, Draft, Kind, Name, Plan, Prepared, Question, Subject, Transport, Zone, is_prepared_query,
+    needs, plan,
 };
-use tribune_core::{Authority, Datacenter, State};
+use tribune_core::{Authority, Datacenter, State, Topic};
 
 use crate::cache::{Cache, Key};
 use crate::config::{Config, LiveConfig};
 use crate::convert::{Query, Unreadable, unreadable_request};
 use crate::rate::{Limiter, Verdict};
 use crate::recurse;
-use crate::source::{RemoteError, RemoteLookup, Source};
+use crate::source::{Own, RemoteError, RemoteLookup};
 
 /// Most questions that wait for others at a time; further ones are answered SERVFAIL.
 const ERRANDS_MAX: usize = 1024;
@@ -25,13 +26,15 @@ const ERRAND_TIME: Duration = Duration::from_secs(5);
 
 /// Everything that answers questions, shared by all workers.
 pub(crate) struct Handler {
-    source: Arc<dyn Source>,
+    own: Own,
+    /// What is known of our own datacenter where it is asked for.
+    nothing: Arc<State>,
     remote: Arc<dyn RemoteLookup>,
     pub(crate) config: LiveConfig,
     limiter: Limiter,
     errands: Arc<Semaphore>,
     /// Our own addresses, which are never asked.
-    own: Vec<SocketAddr>,
+    addresses: Vec<SocketAddr>,
 }
 
 /// What a batch of questions is answered from.
@@ -68,6 +71,8 @@ pub(crate) struct Errand {
 enum Task {
     /// Pass the packet on as it is.
     Relay,
+    /// Ask the servers of our own datacenter.
+    AskOwn { question: Question, topic: Topic },
     /// Ask another datacenter.
     Ask { question: Question, datacenter: Datacenter, subject: Subject, unknown: Draft },
     /// Find the addresses of host names that are not ours.
@@ -76,24 +81,23 @@ enum Task {
 
 impl Handler {
     pub(crate) fn new(
-        source: Arc<dyn Source>,
+        own: Own,
         remote: Arc<dyn RemoteLookup>,
         config: LiveConfig,
-        own: Vec<SocketAddr>,
+        addresses: Vec<SocketAddr>,
     ) -> Self {
-        let errands = Arc::new(Semaphore::new(ERRANDS_MAX));
-        Self { source, remote, config, limiter: Limiter::default(), errands, own }
+        let (nothing, errands) = (Arc::default(), Arc::new(Semaphore::new(ERRANDS_MAX)));
+        Self { own, nothing, remote, config, limiter: Limiter::default(), errands, addresses }
     }
 
     /// Settings, state and time as they are now.
     pub(crate) fn moment(&self) -> Moment {
         let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Moment {
-            config: self.config.load(),
-            state: self.source.state(),
-            authority: self.source.authority(),
-            now: since_1970.as_secs() as u32,
-        }
+        let (state, authority) = match &self.own {
+            Own::Held(source) => (source.state(), source.authority()),
+            Own::Asked(lookup) => (self.nothing.clone(), lookup.authority()),
+        };
+        Moment { config: self.config.load(), state, authority, now: since_1970.as_secs() as u32 }
     }
 
     /// Answers one packet into `out`, which must be empty.
@@ -146,37 +150,41 @@ impl Handler {
         peer: SocketAddr,
         out: &mut Vec<u8>,
     ) -> Next {
-        let Reply { moment, query, transport, client } = *reply;
+        let Reply { moment, query, transport, .. } = *reply;
         cache.keep_for(&moment.config);
         let key = Key::new(query.name(), query.kind);
-        if let Some(prepared) = cache.get(&key, &moment.state) {
-            return reply.prepared(prepared, out);
-        }
-        let Some(question) = query.to_question() else { return reply.code(Code::FormErr, out) };
-        let recurses = moment.config.recurses_for(client);
-        let task = match plan(&question, moment.state.view(&moment.authority), &moment.config.zone) {
-            Plan::Answer(draft) => {
-                let names = draft.outside_names();
-                if moment.config.recursors.is_empty() || names.is_empty() {
-                    let prepared = Arc::new(Prepared::from(&draft));
-                    cache.put(&key, prepared.clone(), draft.depends, &moment.state);
-                    return reply.prepared(&prepared, out);
+        let task = match &self.own {
+            Own::Held(_) => {
+                if let Some(prepared) = cache.get(&key, &moment.state) {
+                    return reply.prepared(prepared, out);
                 }
-                if !recurses {
-                    return reply.prepared(&Prepared::from(&draft), out);
+                let Some(question) = query.to_question() else { return reply.code(Code::FormErr, out) };
+                self.decide(reply, (cache, &key), question, &moment.state, out)
+            }
+            Own::Asked(lookup) => {
+                let Some(question) = query.to_question() else { return reply.code(Code::FormErr, out) };
+                if is_prepared_query(&question, &moment.config.zone) {
+                    metrics::counter!("dns.queries_unanswered").increment(1);
+                    return reply.code(Code::ServFail, out);
                 }
-                Task::Follow { draft, names, kind: question.kind }
+                let needed = needs(&question, &moment.config.zone);
+                let known =
+                    needed.as_ref().map_or_else(|| Some(moment.state.clone()), |topic| lookup.peek(topic));
+                match (known, needed) {
+                    (None, Some(topic)) => Err(Box::new(Task::AskOwn { question, topic })),
+                    (known, _) => {
+                        let state = known.unwrap_or_else(|| moment.state.clone());
+                        if let Some(prepared) = cache.get(&key, &state) {
+                            return reply.prepared(prepared, out);
+                        }
+                        self.decide(reply, (cache, &key), question, &state, out)
+                    }
+                }
             }
-            Plan::Ask { datacenter, subject, unknown } => {
-                Task::Ask { question, datacenter, subject, unknown }
-            }
-            Plan::Unmapped(_) | Plan::Elsewhere if recurses => Task::Relay,
-            Plan::Unmapped(draft) => return reply.prepared(&Prepared::from(&draft), out),
-            Plan::Elsewhere => {
-                metrics::counter!("dns.refused").increment(1);
-                return reply.code(Code::Refused, out);
-            }
-            Plan::NotImplemented => return reply.code(Code::NotImp, out),
+        };
+        let task = match task {
+            Ok(next) => return next,
+            Err(task) => task,
         };
         let Ok(place) = self.errands.clone().try_acquire_owned() else {
             metrics::counter!("dns.overloaded").increment(1);
@@ -188,9 +196,61 @@ impl Handler {
             transport,
             config: moment.config.clone(),
             authority: moment.authority.clone(),
-            task,
+            task: *task,
             _place: place,
         }))
+    }
+
+    /// Answers from `state`, or says what has to be done first.
+    fn decide(
+        &self,
+        reply: &Reply<'_>,
+        (cache, key): (&mut Cache, &Key),
+        question: Question,
+        state: &State,
+        out: &mut Vec<u8>,
+    ) -> Result<Next, Box<Task>> {
+        let Reply { moment, client, .. } = *reply;
+        let recurses = moment.config.recurses_for(client);
+        match plan(&question, state.view(&moment.authority), &moment.config.zone) {
+            Plan::Answer(draft) => {
+                let names = draft.outside_names();
+                if moment.config.recursors.is_empty() || names.is_empty() {
+                    let prepared = Arc::new(Prepared::from(&draft));
+                    cache.put(key, prepared.clone(), draft.depends, state);
+                    return Ok(reply.prepared(&prepared, out));
+                }
+                if !recurses {
+                    return Ok(reply.prepared(&Prepared::from(&draft), out));
+                }
+                Err(Box::new(Task::Follow { draft, names, kind: question.kind }))
+            }
+            Plan::Ask { datacenter, subject, unknown } => {
+                let Some(state) = self.remote.peek(&datacenter, &subject) else {
+                    return Err(Box::new(Task::Ask { question, datacenter, subject, unknown }));
+                };
+                let key = key.elsewhere();
+                if let Some(prepared) = cache.get(&key, &state) {
+                    return Ok(reply.prepared(prepared, out));
+                }
+                let (config, authority) = (&moment.config, &moment.authority);
+                match answer_elsewhere(config, authority, &question, &datacenter, &state) {
+                    Some(draft) => {
+                        let prepared = Arc::new(Prepared::from(&draft));
+                        cache.put(&key, prepared.clone(), draft.depends, &state);
+                        Ok(reply.prepared(&prepared, out))
+                    }
+                    None => Ok(reply.code(Code::ServFail, out)),
+                }
+            }
+            Plan::Unmapped(_) | Plan::Elsewhere if recurses => Err(Box::new(Task::Relay)),
+            Plan::Unmapped(draft) => Ok(reply.prepared(&Prepared::from(&draft), out)),
+            Plan::Elsewhere => {
+                metrics::counter!("dns.refused").increment(1);
+                Ok(reply.code(Code::Refused, out))
+            }
+            Plan::NotImplemented => Ok(reply.code(Code::NotImp, out)),
+        }
     }
 
     /// Runs an errand to its answer; `None` when the packet cannot be answered after all.
@@ -204,31 +264,55 @@ impl Handler {
 
     async fn fulfil(&self, errand: &Errand) -> Outcome {
         match &errand.task {
-            Task::Relay => {
-                metrics::counter!("dns.recursion").increment(1);
-                match recurse::relay(&errand.config, &self.own, &errand.packet, errand.transport).await {
-                    Some(packet) => Outcome::Packet(packet),
-                    None => {
-                        metrics::counter!("dns.recursion_failed").increment(1);
-                        Outcome::Failed
-                    }
-                }
-            }
+            Task::Relay => self.relay(errand).await,
+            Task::AskOwn { question, topic } => self.ask_own(errand, question, topic).await,
             Task::Ask { question, datacenter, subject, unknown } => {
                 match self.remote.fetch(datacenter, subject).await {
-                    Ok(state) => answer_elsewhere(errand, question, datacenter, &state),
+                    Ok(state) => {
+                        let (config, authority) = (&errand.config, &errand.authority);
+                        let draft = answer_elsewhere(config, authority, question, datacenter, &state);
+                        draft.map_or(Outcome::Failed, Outcome::Draft)
+                    }
                     Err(RemoteError::Unknown) => Outcome::Draft(unknown.clone()),
                     Err(RemoteError::Unreachable) => Outcome::Failed,
                 }
             }
-            Task::Follow { draft, names, kind } => {
-                let mut draft = draft.clone();
-                for name in names {
-                    let found = recurse::resolve(&errand.config, &self.own, name, *kind).await;
-                    draft.supply(name, &found);
-                }
-                Outcome::Draft(draft)
+            Task::Follow { draft, names, kind } => self.follow(errand, draft.clone(), names, *kind).await,
+        }
+    }
+
+    async fn relay(&self, errand: &Errand) -> Outcome {
+        metrics::counter!("dns.recursion").increment(1);
+        match recurse::relay(&errand.config, &self.addresses, &errand.packet, errand.transport).await {
+            Some(packet) => Outcome::Packet(packet),
+            None => {
+                metrics::counter!("dns.recursion_failed").increment(1);
+                Outcome::Failed
             }
+        }
+    }
+
+    async fn follow(&self, errand: &Errand, mut draft: Draft, names: &[Name], kind: Kind) -> Outcome {
+        for name in names {
+            let found = recurse::resolve(&errand.config, &self.addresses, name, kind).await;
+            draft.supply(name, &found);
+        }
+        Outcome::Draft(draft)
+    }
+
+    /// Answers from what a server of our own datacenter sends.
+    async fn ask_own(&self, errand: &Errand, question: &Question, topic: &Topic) -> Outcome {
+        let Own::Asked(lookup) = &self.own else { return Outcome::Failed };
+        let Ok(state) = lookup.fetch(topic).await else { return Outcome::Failed };
+        let recurses = errand.config.recurses_for(errand.peer.ip());
+        match plan(question, state.view(&errand.authority), &errand.config.zone) {
+            Plan::Answer(draft) if recurses => {
+                let names = draft.outside_names();
+                self.follow(errand, draft, &names, question.kind).await
+            }
+            Plan::Unmapped(_) if recurses => self.relay(errand).await,
+            Plan::Answer(draft) | Plan::Unmapped(draft) => Outcome::Draft(draft),
+            Plan::Ask { .. } | Plan::Elsewhere | Plan::NotImplemented => Outcome::Failed,
         }
     }
 
@@ -250,12 +334,19 @@ enum Outcome {
     Failed,
 }
 
-/// Plans again with what another datacenter sent, in a zone moved there.
-fn answer_elsewhere(errand: &Errand, question: &Question, datacenter: &Datacenter, state: &State) -> Outcome {
-    let zone = Zone { datacenter: datacenter.clone(), ..errand.config.zone.clone() };
-    match plan(question, state.view(&errand.authority), &zone) {
-        Plan::Answer(draft) => Outcome::Draft(draft),
-        Plan::Ask { .. } | Plan::Unmapped(_) | Plan::Elsewhere | Plan::NotImplemented => Outcome::Failed,
+/// Plans again with what another datacenter sent, in a zone moved there: names in the answer are of that datacenter.
+fn answer_elsewhere(
+    config: &Config,
+    authority: &Authority,
+    question: &Question,
+    datacenter: &Datacenter,
+    state: &State,
+) -> Option<Draft> {
+    let prefers_wan = config.translate_wan_addrs;
+    let zone = Zone { datacenter: datacenter.clone(), prefers_wan, ..config.zone.clone() };
+    match plan(question, state.view(authority), &zone) {
+        Plan::Answer(draft) => Some(draft),
+        Plan::Ask { .. } | Plan::Unmapped(_) | Plan::Elsewhere | Plan::NotImplemented => None,
     }
 }
 

@@ -3,8 +3,8 @@
 //! UDP is served by one thread per socket, which reads, answers and sends in batches (one by one where the socket
 //! listens on all addresses); TCP by a task per connection. All hand each packet to the same handler. Answers from
 //! our own datacenter never wait: they are made from the newest state at hand and kept, ready to send, until that
-//! state changes. Only names that are not ours (recursors) and other datacenters are waited for, off the threads
-//! that read.
+//! state changes. Only names that are not ours (recursors), other datacenters and, where no catalog is held, servers
+//! are waited for, off the threads that read.
 //!
 //! Reading odd packets and other servers' answers is left to hickory. Its server loop and its encoder are not
 //! used: the loop bounds neither tasks nor connections, and the encoder cannot tell how much will fit.
@@ -43,7 +43,7 @@ use tracing::{info, warn};
 
 pub use config::{Config, LiveConfig, RateLimit, RecursorStrategy};
 pub use sockets::Sockets;
-pub use source::{NoOtherDatacenters, RemoteError, RemoteLookup, Source};
+pub use source::{NoOtherDatacenters, Own, RemoteError, RemoteLookup, Source, TopicLookup};
 
 use handler::Handler;
 
@@ -51,7 +51,7 @@ use handler::Handler;
 #[derive(Clone)]
 pub struct Sources {
     /// Our own datacenter.
-    pub own: Arc<dyn Source>,
+    pub own: Own,
     /// The other ones.
     pub remote: Arc<dyn RemoteLookup>,
 }

@@ -3,7 +3,16 @@
 use std::sync::Arc;
 
 use tribune_core::dns::Subject;
-use tribune_core::{Authority, Datacenter, State};
+use tribune_core::{Authority, Datacenter, State, Topic};
+
+/// Where the facts about our own datacenter are.
+#[derive(Clone)]
+pub enum Own {
+    /// All of them are here: on a server.
+    Held(Arc<dyn Source>),
+    /// They are asked for, topic by topic: on a client agent.
+    Asked(Arc<dyn TopicLookup>),
+}
 
 /// The newest state of our own datacenter that this node has.
 pub trait Source: Send + Sync + 'static {
@@ -14,9 +23,27 @@ pub trait Source: Send + Sync + 'static {
     fn authority(&self) -> Arc<Authority>;
 }
 
+/// Asks the servers of our own datacenter.
+#[async_trait::async_trait]
+pub trait TopicLookup: Send + Sync + 'static {
+    /// A state that answers questions about `topic`, if one is at hand; must neither wait nor ask.
+    fn peek(&self, topic: &Topic) -> Option<Arc<State>>;
+
+    /// Fetches such a state. Given up after a few seconds.
+    async fn fetch(&self, topic: &Topic) -> Result<Arc<State>, RemoteError>;
+
+    /// What the askers of DNS questions may see.
+    fn authority(&self) -> Arc<Authority>;
+}
+
 /// Asks other datacenters.
 #[async_trait::async_trait]
 pub trait RemoteLookup: Send + Sync + 'static {
+    /// What [`RemoteLookup::fetch`] would give, if it is at hand; must neither wait nor ask.
+    fn peek(&self, _datacenter: &Datacenter, _subject: &Subject) -> Option<Arc<State>> {
+        None
+    }
+
     /// Fetches what `datacenter` knows of `subject` into a state of its own, from which the answer is then made
     /// by the same rules as for our own datacenter. Given up after a few seconds.
     async fn fetch(&self, datacenter: &Datacenter, subject: &Subject) -> Result<Arc<State>, RemoteError>;

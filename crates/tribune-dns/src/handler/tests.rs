@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use tribune_core::dns::Name;
 
 use super::*;
-use crate::source::NoOtherDatacenters;
+use crate::source::{NoOtherDatacenters, Source, TopicLookup};
 
 struct Nothing(Arc<State>);
 
@@ -23,7 +23,7 @@ impl Source for Nothing {
 
 fn handler() -> Handler {
     let zone = Zone::new(Name::parse("consul").unwrap(), Datacenter::new("dc1").unwrap());
-    let source = Arc::new(Nothing(Arc::new(State::default())));
+    let source = Own::Held(Arc::new(Nothing(Arc::new(State::default()))));
     Handler::new(source, Arc::new(NoOtherDatacenters), LiveConfig::new(Config::new(zone)), Vec::new())
 }
 
@@ -94,7 +94,7 @@ proptest! {
         if let Some(thorough) = Query::read_any(&packet, header, PEER, Transport::Udp) {
             prop_assert_eq!(quick.to_question(), thorough.to_question());
             prop_assert_eq!(&quick.question, &thorough.question);
-            let versions = |query: &Query<'_>| query.edns.as_ref().map(|edns| (edns.version, edns.payload_bytes));
+            let versions = |query: &Query<'_>| query.edns.as_ref().map(|edns| (edns.version, edns.payload_bytes.max(512)));
             prop_assert_eq!(versions(&quick), versions(&thorough));
         }
     }
@@ -137,4 +137,173 @@ fn beyond_the_errands_that_may_wait_questions_fail_at_once() {
     assert_eq!(ask().err(), Some(2), "SERVFAIL");
     waiting.pop();
     assert!(ask().is_ok());
+}
+
+/// Servers that know one instance of `web`, and whether that has been asked for already.
+struct Servers {
+    state: Arc<State>,
+    at_hand: std::sync::atomic::AtomicBool,
+    are_there: bool,
+}
+
+impl Servers {
+    fn new(at_hand: bool, are_there: bool) -> Arc<Self> {
+        use tribune_core::{Command, Index, InstanceId, Node, NodeName, Pairs, Registration};
+        use tribune_core::{ServiceInstance, ServiceName, Weights};
+        let registration = Registration {
+            node: Node {
+                name: NodeName::new("n1").unwrap(),
+                id: "1234".into(),
+                address: "10.0.0.1".into(),
+                tagged_addresses: [("wan".into(), "198.51.100.1".into())].into_iter().collect(),
+                meta: Pairs::default(),
+            },
+            skip_node_update: false,
+            service: Some(ServiceInstance {
+                id: InstanceId::new("web").unwrap(),
+                name: ServiceName::new("web").unwrap(),
+                tags: Box::default(),
+                address: Default::default(),
+                tagged_addresses: Pairs::default(),
+                meta: Pairs::default(),
+                port: 80,
+                socket_path: Default::default(),
+                weights: Weights::default(),
+                enable_tag_override: false,
+                connect_native: false,
+            }),
+            checks: Vec::new(),
+        };
+        let mut state = State::default();
+        state.apply(Index(1), &Command::Register(Box::new(registration)));
+        Arc::new(Self { state: Arc::new(state), at_hand: at_hand.into(), are_there })
+    }
+
+    fn slice(&self, topic: &Topic) -> Arc<State> {
+        Arc::new(State::from_records(self.state.slice(topic)).unwrap())
+    }
+}
+
+#[async_trait::async_trait]
+impl crate::source::TopicLookup for Servers {
+    fn peek(&self, topic: &Topic) -> Option<Arc<State>> {
+        self.at_hand.load(std::sync::atomic::Ordering::Relaxed).then(|| self.slice(topic))
+    }
+
+    async fn fetch(&self, topic: &Topic) -> Result<Arc<State>, RemoteError> {
+        if self.are_there { Ok(self.slice(topic)) } else { Err(RemoteError::Unreachable) }
+    }
+
+    fn authority(&self) -> Arc<Authority> {
+        Arc::new(Authority::unrestricted())
+    }
+}
+
+#[async_trait::async_trait]
+impl RemoteLookup for Servers {
+    fn peek(&self, _: &Datacenter, subject: &Subject) -> Option<Arc<State>> {
+        crate::source::TopicLookup::peek(self, &subject.topic()?)
+    }
+
+    async fn fetch(&self, _: &Datacenter, subject: &Subject) -> Result<Arc<State>, RemoteError> {
+        crate::source::TopicLookup::fetch(self, &subject.topic().unwrap()).await
+    }
+}
+
+/// The code of the answer and its addresses, and whether somebody had to be asked.
+async fn resolve(handler: &Handler, name: &str) -> (u8, Vec<String>, bool) {
+    let packet = foreign(name);
+    let (moment, mut out) = (handler.moment(), Vec::new());
+    let next = handler.answer(&moment, &mut cache(), &packet, (PEER, Transport::Udp), &mut out);
+    let asked = matches!(next, Next::Errand(_));
+    if let Next::Errand(errand) = next {
+        out = handler.run(errand).await.unwrap();
+    }
+    let message = Message::from_vec(&out).unwrap();
+    let addresses = message.answers.iter().map(|record| record.data.to_string()).collect();
+    (out[3] & 0x0f, addresses, asked)
+}
+
+fn agent(at_hand: bool, are_there: bool) -> Handler {
+    let zone = Zone::new(Name::parse("consul").unwrap(), Datacenter::new("dc1").unwrap());
+    let config = Config { translate_wan_addrs: true, ..Config::new(zone) };
+    let servers = Servers::new(at_hand, are_there);
+    Handler::new(Own::Asked(servers.clone()), servers, LiveConfig::new(config), Vec::new())
+}
+
+#[tokio::test]
+async fn without_a_catalog_servers_are_asked_unless_their_answer_is_at_hand() {
+    let home = "10.0.0.1".to_owned();
+    for (at_hand, asked) in [(true, false), (false, true)] {
+        let agent = agent(at_hand, true);
+        for name in ["web.service.consul", "web.service.dc1.consul", "n1.node.consul", "12.node.consul"] {
+            assert_eq!(resolve(&agent, name).await, (0, vec![home.clone()], asked), "{name}");
+        }
+        assert_eq!(resolve(&agent, "db.service.consul").await, (3, Vec::new(), asked));
+        assert_eq!(resolve(&agent, "7f000001.addr.consul").await, (0, vec!["127.0.0.1".to_owned()], false));
+        assert_eq!(resolve(&agent, "nonsense.consul").await, (3, Vec::new(), false));
+        // Only servers can execute a prepared query: better no answer than one that says there is none.
+        assert_eq!(resolve(&agent, "any.query.consul").await, (2, Vec::new(), false));
+        assert_eq!(resolve(&agent, "example.org").await, (5, Vec::new(), false));
+    }
+    let lonely = agent(false, false);
+    assert_eq!(resolve(&lonely, "web.service.consul").await, (2, Vec::new(), true));
+    assert_eq!(resolve(&lonely, "7f000001.addr.consul").await, (0, vec!["127.0.0.1".to_owned()], false));
+}
+
+#[tokio::test]
+async fn answers_about_other_datacenters_are_at_hand_too_and_give_wan_addresses() {
+    for (at_hand, asked) in [(true, false), (false, true)] {
+        let agent = agent(at_hand, true);
+        let wan = vec!["198.51.100.1".to_owned()];
+        for name in ["web.service.dc2.consul", "n1.node.dc2.consul"] {
+            assert_eq!(resolve(&agent, name).await, (0, wan.clone(), asked), "{name}");
+        }
+        assert_eq!(resolve(&agent, "db.service.dc2.consul").await, (3, Vec::new(), asked));
+    }
+    // With one cache for all, what is kept of one datacenter is not given for another.
+    let (agent, mut cache) = (agent(true, true), cache());
+    let mut ask = |name: &str| {
+        let mut out = Vec::new();
+        let moment = agent.moment();
+        agent.answer(&moment, &mut cache, &foreign(name), (PEER, Transport::Udp), &mut out);
+        Message::from_vec(&out).unwrap().answers[0].data.to_string()
+    };
+    for _ in 0..3 {
+        assert_eq!(ask("web.service.consul"), "10.0.0.1");
+        assert_eq!(ask("web.service.dc2.consul"), "198.51.100.1");
+        assert_eq!(ask("web.service.dc1.consul"), "10.0.0.1");
+    }
+}
+
+/// Servers that know nothing.
+struct Silent;
+
+#[async_trait::async_trait]
+impl TopicLookup for Silent {
+    fn peek(&self, _: &Topic) -> Option<Arc<State>> {
+        None
+    }
+
+    async fn fetch(&self, _: &Topic) -> Result<Arc<State>, RemoteError> {
+        Ok(Arc::default())
+    }
+
+    fn authority(&self) -> Arc<Authority> {
+        Arc::new(Authority::unrestricted())
+    }
+}
+
+#[test]
+fn without_a_catalog_a_prepared_query_does_not_look_absent() {
+    let config = handler().config;
+    let asked = Own::Asked(Arc::new(Silent));
+    let asking = Handler::new(asked, Arc::new(NoOtherDatacenters), config, Vec::new());
+    let code = |handler: &Handler, name: &str| {
+        answered(handler, &foreign(name), Transport::Udp).map(|answer| answer[3] & 0x0f)
+    };
+    for name in ["q.query.consul", "q.query.dc1.consul", "q.query.dc2.consul"] {
+        assert_eq!(code(&asking, name), Some(2), "{name}: SERVFAIL");
+    }
+    assert_eq!(code(&handler(), "q.query.consul"), Some(3), "NXDOMAIN from a server that has no such query");
 }

@@ -13,7 +13,9 @@ use tribune_core::{
     Authority, Command, Datacenter, Index, InstanceId, Node, NodeName, Pairs, Registration, ServiceInstance,
     ServiceName, State, Weights,
 };
-use tribune_dns::{Config, LiveConfig, NoOtherDatacenters, RemoteLookup, Sockets, Source, Sources, serve};
+use tribune_dns::{
+    Config, LiveConfig, NoOtherDatacenters, Own, RemoteLookup, Sockets, Source, Sources, serve,
+};
 
 /// Longer than any answer takes, short enough for a failing test.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
@@ -99,7 +101,7 @@ impl Server {
         let sockets = Sockets::bind((ip, 0).into(), 2).unwrap();
         let address = sockets.local_addr().unwrap();
         let (config, shutdown) = (LiveConfig::new(config), CancellationToken::new());
-        let sources = Sources { own: catalog.clone(), remote };
+        let sources = Sources { own: Own::Held(catalog.clone()), remote };
         let task = tokio::spawn(serve(vec![sockets], sources, config.clone(), shutdown.clone()));
         Self { address, catalog, config, shutdown, task }
     }
