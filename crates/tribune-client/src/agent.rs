@@ -7,8 +7,9 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use futures::Stream;
+use serde_json::Value;
 
-pub use tribune_api::agent::{AgentSelf, AgentService, CheckDefinition, Member, ServiceDefinition};
+pub use tribune_api::agent::{AgentSelf, AgentService, CheckDefinition, Member, Metrics, ServiceDefinition};
 pub use tribune_api::catalog::{TaggedAddress, Weights};
 pub use tribune_api::health::HealthCheck;
 pub use tribune_core::Status;
@@ -26,6 +27,16 @@ pub fn info() -> Question<AgentSelf> {
 /// The members of the agent's datacenter, or with [`Question::wan`] the servers of all datacenters.
 pub fn members() -> Question<Vec<Member>> {
     Question::new(Request::get(&["agent", "members"]))
+}
+
+/// The figures of the agent's last whole interval.
+pub fn metrics() -> Question<Metrics> {
+    Question::new(Request::get(&["agent", "metrics"]))
+}
+
+/// What the agent says of the machine it is on.
+pub fn host() -> Question<BTreeMap<String, Value>> {
+    Question::new(Request::get(&["agent", "host"]))
 }
 
 /// The services registered with the agent, by id.
@@ -97,6 +108,24 @@ impl Client {
     /// Has the agent leave its datacenter and stop.
     pub async fn leave(&self) -> Result<(), Error> {
         self.change(&Request::put(&["agent", "leave"])).await
+    }
+
+    /// Has the agent join the pool that the member at `address` is in; with `wan` that of all datacenters' servers.
+    pub async fn join(&self, address: &str, wan: bool) -> Result<(), Error> {
+        let request = Request::put(&["agent", "join", address]);
+        self.change(&if wan { request.with("wan", "1") } else { request }).await
+    }
+
+    /// Declares a failed member to have left; with `prune` it is forgotten altogether.
+    pub async fn force_leave(&self, node: &str, prune: bool, wan: bool) -> Result<(), Error> {
+        let mut request = Request::put(&["agent", "force-leave", node]);
+        if prune {
+            request = request.with("prune", "1");
+        }
+        if wan {
+            request = request.with("wan", "1");
+        }
+        self.change(&request).await
     }
 
     /// The agent's log from now on, in pieces as they come; ends with the connection. `level` is the lowest that

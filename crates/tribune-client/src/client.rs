@@ -96,6 +96,15 @@ impl Client {
         self.send(request).await.map(drop)
     }
 
+    /// Makes a change and gives the answer.
+    pub(crate) async fn change_with_answer<T: DeserializeOwned>(
+        &self,
+        request: &Request,
+    ) -> Result<T, Error> {
+        let reply = self.send(request).await?;
+        decode(&reply, Source::Agent).map(|answer| answer.value)
+    }
+
     /// Opens an answer that has no end.
     pub(crate) async fn stream(
         &self,

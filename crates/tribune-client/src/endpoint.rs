@@ -104,6 +104,9 @@ impl Endpoint {
         let (status, headers) = (response.status(), response.headers().clone());
         let limit = if status.is_success() { self.answer_bytes_max } else { REFUSAL_BYTES_MAX };
         let (body, whole) = self.read(response, limit).await?;
+        if status == StatusCode::NOT_FOUND && request.may_find_nothing && body.is_empty() {
+            return Ok(Reply { address: self.address.to_string(), headers, body: Bytes::from_static(b"[]") });
+        }
         if !status.is_success() {
             return Err(judge(status, &body));
         }

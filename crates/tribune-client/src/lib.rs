@@ -42,9 +42,17 @@ mod client;
 
 mod watch;
 
+mod snapshot;
+
 pub mod agent;
 pub mod catalog;
+pub mod coordinate;
+pub mod event;
 pub mod health;
+pub mod kv;
+pub mod lock;
+pub mod operator;
+pub mod session;
 pub mod status;
 
 pub use address::Address;

@@ -18,6 +18,10 @@ pub(crate) struct Request {
     pub(crate) body: Option<Bytes>,
     /// How much longer than usual the answer may take: the wait of a blocking query.
     pub(crate) patience: Duration,
+    /// Whether "not found" is an answer: that there is nothing.
+    pub(crate) may_find_nothing: bool,
+    /// Whether the path may end in a slash.
+    is_key: bool,
 }
 
 impl Request {
@@ -31,14 +35,29 @@ impl Request {
         Self::new(Method::PUT, segments)
     }
 
-    fn new(method: Method, segments: &[&str]) -> Self {
+    /// A request about a key, or a prefix of keys. Its slashes stand for themselves, so its parts are parts of
+    /// the path.
+    pub(crate) fn to_key(method: Method, key: &str) -> Self {
+        let segments: Vec<&str> = std::iter::once("kv").chain(key.split('/')).collect();
+        Self { is_key: true, ..Self::new(method, &segments) }
+    }
+
+    /// Any request to `/v1/` and the path `segments`.
+    pub(crate) fn new(method: Method, segments: &[&str]) -> Self {
         Self {
             method,
             segments: segments.iter().map(|&segment| segment.to_owned()).collect(),
             parameters: Vec::new(),
             body: None,
             patience: Duration::ZERO,
+            may_find_nothing: false,
+            is_key: false,
         }
+    }
+
+    /// Takes "not found" for an empty list.
+    pub(crate) fn or_empty(self) -> Self {
+        Self { may_find_nothing: true, ..self }
     }
 
     /// Adds `?name=value`.
@@ -53,6 +72,12 @@ impl Request {
             .map_err(|error| Error::Argument(format!("the body cannot be written as JSON: {error}")))?;
         self.body = Some(bytes.into());
         Ok(self)
+    }
+
+    /// Sends these bytes as they are.
+    pub(crate) fn bytes(mut self, body: impl Into<Bytes>) -> Self {
+        self.body = Some(body.into());
+        self
     }
 
     /// Waits for a change after `index`, for `wait` at most. The server may add a sixteenth.
@@ -72,7 +97,8 @@ impl Request {
     /// The full URL at the agent whose base URL is `base`. A name that a URL cannot carry is refused.
     pub(crate) fn url(&self, base: &Url) -> Result<Url, Error> {
         let mut url = base.clone();
-        if let Some(bad) = self.segments.iter().find(|name| matches!(name.as_str(), "" | "." | "..")) {
+        let names = &self.segments[..self.segments.len() - usize::from(self.is_key && self.ends_in_slash())];
+        if let Some(bad) = names.iter().find(|name| matches!(name.as_str(), "" | "." | "..")) {
             return Err(Error::Argument(format!("{bad:?} cannot be asked for: it is not a name")));
         }
         url.path_segments_mut()
@@ -84,6 +110,10 @@ impl Request {
             url.query_pairs_mut().extend_pairs(&self.parameters);
         }
         Ok(url)
+    }
+
+    fn ends_in_slash(&self) -> bool {
+        self.segments.last().is_some_and(String::is_empty)
     }
 
     /// What makes two requests the same question, whichever agent answers it.
@@ -114,6 +144,16 @@ mod tests {
             url(&request).unwrap(),
             "http://h:1/v1/health/service/a%2Fb%20%252f%3Fx?filter=Node+%3D%3D+%22a%26b%22"
         );
+    }
+
+    #[test]
+    fn keys_keep_their_slashes() {
+        let key = |key| url(&Request::to_key(Method::GET, key));
+        assert_eq!(key("a b/c?d/").unwrap(), "http://h:1/v1/kv/a%20b/c%3Fd/");
+        assert_eq!(key("").unwrap(), "http://h:1/v1/kv/");
+        for bad in ["/a", "a//b", "a/../b", "a/.", "//"] {
+            assert!(matches!(key(bad), Err(Error::Argument(_))), "{bad}");
+        }
     }
 
     #[test]
