@@ -12,14 +12,26 @@ mod unknown;
 mod agent;
 mod catalog;
 mod completion;
+mod debug;
+mod demo;
+mod event;
+mod force_leave;
 mod info;
+mod join;
 mod keygen;
+mod keyring;
+mod kv;
 mod leave;
+mod lock;
 mod maint;
 mod members;
 mod monitor;
+mod operator;
 mod reload;
+mod rtt;
 mod services;
+mod snapshot;
+mod tls;
 mod validate;
 mod version;
 mod watch;
@@ -44,15 +56,31 @@ enum Command {
     #[command(subcommand)]
     Catalog(catalog::Command),
     Completion(completion::Arguments),
+    Debug(debug::Arguments),
+    Demo(demo::Arguments),
+    Event(event::Arguments),
+    ForceLeave(force_leave::Arguments),
     Info(info::Arguments),
+    Join(join::Arguments),
     Keygen(keygen::Arguments),
+    Keyring(keyring::Arguments),
+    #[command(subcommand)]
+    Kv(kv::Command),
     Leave(leave::Arguments),
+    Lock(lock::Arguments),
     Maint(maint::Arguments),
     Members(members::Arguments),
     Monitor(monitor::Arguments),
+    #[command(subcommand)]
+    Operator(operator::Command),
     Reload(reload::Arguments),
+    Rtt(rtt::Arguments),
     #[command(subcommand)]
     Services(services::Command),
+    #[command(subcommand)]
+    Snapshot(snapshot::Command),
+    #[command(subcommand)]
+    Tls(tls::Command),
     Validate(validate::Arguments),
     Version(version::Arguments),
     Watch(watch::Arguments),
@@ -64,14 +92,26 @@ impl Command {
             Self::Agent(arguments) => agent::run(arguments),
             Self::Catalog(command) => catalog::run(&command),
             Self::Completion(arguments) => completion::run(&arguments, tree()),
+            Self::Debug(arguments) => debug::run(&arguments),
+            Self::Demo(arguments) => demo::run(&arguments),
+            Self::Event(arguments) => event::run(&arguments),
+            Self::ForceLeave(arguments) => force_leave::run(&arguments),
             Self::Info(arguments) => info::run(&arguments),
+            Self::Join(arguments) => join::run(&arguments),
             Self::Keygen(arguments) => keygen::run(&arguments),
+            Self::Keyring(arguments) => keyring::run(&arguments),
+            Self::Kv(command) => kv::run(&command),
             Self::Leave(arguments) => leave::run(&arguments),
+            Self::Lock(arguments) => lock::run(&arguments),
             Self::Maint(arguments) => maint::run(&arguments),
             Self::Members(arguments) => members::run(&arguments),
             Self::Monitor(arguments) => monitor::run(&arguments),
+            Self::Operator(command) => operator::run(&command),
             Self::Reload(arguments) => reload::run(&arguments),
+            Self::Rtt(arguments) => rtt::run(&arguments),
             Self::Services(command) => services::run(&command),
+            Self::Snapshot(command) => snapshot::run(&command),
+            Self::Tls(command) => tls::run(&command),
             Self::Validate(arguments) => validate::run(&arguments),
             Self::Version(arguments) => version::run(&arguments),
             Self::Watch(arguments) => watch::run(&arguments),

@@ -139,6 +139,44 @@ pub struct Config {
     pub bootstrap: Option<bool>,
     /// Start a datacenter when so many servers are there.
     pub bootstrap_expect: Option<u64>,
+    /// Serve without a vote in the agreement. Default no.
+    pub read_replica: Option<bool>,
+    /// Older spelling of `read_replica`.
+    pub non_voting_server: Option<bool>,
+    /// Nodes to join once at the start: `host` or `host:port`.
+    pub start_join: Vec<String>,
+    /// Servers of other datacenters to join once at the start.
+    pub start_join_wan: Vec<String>,
+    /// Nodes to join, tried again until one answers.
+    pub retry_join: Vec<String>,
+    /// Servers of other datacenters to join, tried again until one answers.
+    pub retry_join_wan: Vec<String>,
+    /// Time between such attempts. Default `30s`.
+    pub retry_interval: Option<Span>,
+    /// The same for other datacenters. Default `30s`.
+    pub retry_interval_wan: Option<Span>,
+    /// Attempts after which the agent gives up and ends; 0 means never. Default 0.
+    pub retry_max: Option<u64>,
+    /// The same for other datacenters. Default 0.
+    pub retry_max_wan: Option<u64>,
+    /// Join the nodes known from before even after this node has left. Default no.
+    pub rejoin_after_leave: Option<bool>,
+    /// How long a member that failed is remembered and tried again. Default `72h`, at least `8h`.
+    pub reconnect_timeout: Option<Span>,
+    /// The same for servers of other datacenters. Default `72h`, at least `8h`.
+    pub reconnect_timeout_wan: Option<Span>,
+    /// Key that encrypts the gossip: 16, 24 or 32 bytes in base64, as `keygen` makes them. Default: none.
+    pub encrypt: Option<String>,
+    /// Keep the gossip keys in memory only. Default no.
+    pub disable_keyring_file: Option<bool>,
+    /// Address for gossip in the datacenter. Default: `bind_addr`.
+    pub serf_lan: Option<String>,
+    /// Address for traffic between datacenters. Default: `bind_addr`.
+    pub serf_wan: Option<String>,
+    /// How voters are chosen when the datacenter begins; later the API changes it.
+    pub autopilot: Autopilot,
+    /// Answer with `wan` addresses for instances of other datacenters. Default no.
+    pub translate_wan_addrs: Option<bool>,
     /// Address for traffic between nodes. Default `0.0.0.0`, with `-dev` `127.0.0.1`.
     pub bind_addr: Option<String>,
     /// Address that others are told. Default: the bind address, or the host's private IPv4 address.
@@ -183,6 +221,8 @@ pub struct Config {
     pub max_query_time: Option<Span>,
     /// Bounds.
     pub limits: Limits,
+    /// Shortest time to live of a session. Default `10s`.
+    pub session_ttl_min: Option<Span>,
     /// How long a change of a check's output alone may wait. Default `5m`.
     pub check_update_interval: Option<Span>,
     /// How many bytes of a check's output are kept. Default 4096.
@@ -211,6 +251,28 @@ pub struct Config {
     pub acl: Acl,
     /// Older spelling of `acl.default_policy`, which once turned access control on by itself.
     pub acl_default_policy: Option<String>,
+    /// Certificates and who must show one, by purpose.
+    pub tls: TlsBlock,
+    /// Certificates of the CAs that vouch for others, for every purpose.
+    pub ca_file: Option<String>,
+    /// Folder of such files.
+    pub ca_path: Option<String>,
+    /// Certificate of this node.
+    pub cert_file: Option<String>,
+    /// Key of that certificate.
+    pub key_file: Option<String>,
+    /// Oldest version of TLS that is spoken. Default `tls12`.
+    pub tls_min_version: Option<String>,
+    /// Whoever connects must show a certificate of our CAs. Default no.
+    pub verify_incoming: Option<bool>,
+    /// The same between nodes only.
+    pub verify_incoming_rpc: Option<bool>,
+    /// The same for HTTPS only.
+    pub verify_incoming_https: Option<bool>,
+    /// Ask other nodes over TLS only, and judge their certificates. Default no.
+    pub verify_outgoing: Option<bool>,
+    /// A server that is asked must carry the name `server.<dc>.<domain>`. Default no.
+    pub verify_server_hostname: Option<bool>,
     /// Least severe log level that is written. Default `info`, with `-dev` `debug`.
     pub log_level: Option<String>,
     /// Write the log as JSON.
@@ -239,6 +301,8 @@ pub struct Addresses {
     pub dns: Option<String>,
     /// HTTP.
     pub http: Option<String>,
+    /// HTTPS.
+    pub https: Option<String>,
 }
 
 /// Ports of the interfaces.
@@ -249,6 +313,8 @@ pub struct Ports {
     pub dns: Option<i32>,
     /// HTTP. Default 8500.
     pub http: Option<i32>,
+    /// HTTPS. Default -1: off.
+    pub https: Option<i32>,
     /// Between servers. Default 8300; shown in the catalog.
     pub server: Option<i32>,
     /// Gossip in the datacenter. Default 8301; shown among the members.
@@ -319,14 +385,70 @@ pub struct HttpConfig {
 pub struct Limits {
     /// HTTP connections of one client address. Default 200; 0 means no bound.
     pub http_max_conns_per_client: Option<u64>,
+    /// Longest value of a key, in bytes. Default 524288; every server keeps all values in memory.
+    pub kv_max_value_size: Option<u64>,
+    /// Longest body of a transaction, in bytes. Default 524288, and never less than `kv_max_value_size`.
+    pub txn_max_req_len: Option<u64>,
+}
+
+/// What is first decided about servers; afterwards `operator autopilot set-config` decides.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub struct Autopilot {
+    /// Whether failed servers leave the agreement when enough others are there. Default true.
+    pub cleanup_dead_servers: Option<bool>,
+    /// Longest silence of a healthy server. Default `200ms`.
+    pub last_contact_threshold: Option<Span>,
+    /// Most log entries a healthy server lags. Default 250.
+    pub max_trailing_logs: Option<u64>,
+    /// Cleaning up never leaves fewer voters. Default 0: no such bound.
+    pub min_quorum: Option<u64>,
+    /// How long a new server is healthy before it votes. Default `10s`.
+    pub server_stabilization_time: Option<Span>,
 }
 
 /// Times of the consensus.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
 pub struct Performance {
+    /// Stretches the times of the consensus for slow machines, 1 to 10. Default 5.
+    pub raft_multiplier: Option<u8>,
     /// How long a request waits for a leader before it fails. Default `7s`.
     pub rpc_hold_timeout: Option<Span>,
+}
+
+/// Certificates and who must show one, by purpose. What is not said here is as the keys at the top of the file say.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub struct TlsBlock {
+    /// For every purpose that does not say otherwise.
+    pub defaults: TlsProtocol,
+    /// Between nodes.
+    pub internal_rpc: TlsProtocol,
+    /// HTTPS.
+    pub https: TlsProtocol,
+}
+
+/// Certificates and who must show one, for one purpose.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub struct TlsProtocol {
+    /// Certificates of the CAs that vouch for others.
+    pub ca_file: Option<String>,
+    /// Folder of such files.
+    pub ca_path: Option<String>,
+    /// Certificate of this node.
+    pub cert_file: Option<String>,
+    /// Key of that certificate.
+    pub key_file: Option<String>,
+    /// Oldest version of TLS that is spoken. Default `TLSv1_2`.
+    pub tls_min_version: Option<String>,
+    /// Whoever connects must show a certificate of our CAs. Default no.
+    pub verify_incoming: Option<bool>,
+    /// Ask others over TLS only, and judge their certificates. Default no.
+    pub verify_outgoing: Option<bool>,
+    /// A server that is asked must carry the name `server.<dc>.<domain>`. Default no.
+    pub verify_server_hostname: Option<bool>,
 }
 
 /// Access control, which this version does not have.
@@ -452,10 +574,7 @@ mod tests {
 
     #[test]
     fn known_keys_without_effect_are_named_once() {
-        warn(
-            "encrypt_verify_incoming = true",
-            "encrypt_verify_incoming is known but not acted on by this version",
-        );
+        warn("auto_reload_config = true", "auto_reload_config is known but not acted on by this version");
         warn(
             "acl { enabled = true }",
             "acl.enabled is known but not acted on by this version: everyone who reaches the HTTP port may read and write; \
@@ -468,21 +587,6 @@ mod tests {
         assert_eq!(config.recursors, ["8.8.8.8"]);
         let (_, none) = fragments(&["acl { enabled = false } ui = false protocol = 3"]).read().unwrap();
         assert_eq!(none, []);
-    }
-
-    #[test]
-    fn who_asked_for_protection_is_told_that_there_is_none() {
-        for (text, key) in [
-            ("verify_incoming = true", "verify_incoming"),
-            ("tls { defaults { verify_incoming = true } }", "tls.defaults.verify_incoming"),
-            ("ports { https = 8501 }", "ports.https"),
-        ] {
-            let (_, warnings) = fragments(&[text]).read().unwrap();
-            let [warning] = &warnings[..] else { panic!("{text}: {warnings:?}") };
-            assert!(warning.text.starts_with(&format!("{key} is known but not acted on")), "{warning}");
-            assert!(warning.text.contains("a proxy that speaks TLS"), "{warning}");
-        }
-        assert_eq!(fragments(&["verify_incoming = false ports { https = -1 }"]).read().unwrap().1, []);
     }
 
     #[test]
@@ -518,10 +622,14 @@ mod tests {
         let fields = include_str!("config.rs");
         let readers = [
             include_str!("settings.rs"),
+            include_str!("settings/cluster.rs"),
+            include_str!("settings/autopilot.rs"),
             include_str!("settings/identity.rs"),
+            include_str!("settings/leasing.rs"),
             include_str!("settings/network.rs"),
             include_str!("settings/reading.rs"),
             include_str!("settings/service.rs"),
+            include_str!("settings/tls.rs"),
         ];
         walk(keys::KEYS, &mut |key| {
             let name = match key.name {

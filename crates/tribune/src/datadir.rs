@@ -20,6 +20,9 @@ use tribune_core::Datacenter;
 /// The form of data directories that this version reads and writes.
 const FORMAT: u32 = 1;
 
+/// The folder of the log.
+pub(crate) const RAFT: &str = "raft";
+
 const MARK: &str = "tribune.json";
 const LOCK: &str = "lock";
 const NODE_ID: &str = "node-id";
@@ -129,6 +132,20 @@ impl DataDir {
         check_mark(path, datacenter)?;
         let node_id = node_id(path, wanted_id, drawn_id)?;
         Ok(Self { path: path.to_owned(), node_id, _lock: lock })
+    }
+
+    /// Takes a directory that an agent has used before, and tells its datacenter.
+    pub(crate) fn existing(path: &Path) -> Result<(Self, String), Error> {
+        let readable = "name the data_dir of a server that has run, as a user who may read it";
+        let file = path.join(MARK);
+        let text = fs::read_to_string(&file).map_err(|source| failed("read", &file, source, readable))?;
+        let mark: Mark = serde_json::from_str(&text)
+            .map_err(|error| Error::Damaged { path: file.clone(), detail: error.to_string() })?;
+        let datacenter = Datacenter::new(mark.datacenter.as_str())
+            .map_err(|error| Error::Damaged { path: file, detail: error.to_string() })?;
+        let id = path.join(NODE_ID);
+        let kept = fs::read_to_string(&id).map_err(|source| failed("read", &id, source, readable))?;
+        Ok((Self::open(path, &datacenter, None, kept.trim())?, mark.datacenter))
     }
 
     /// The node's UUID.

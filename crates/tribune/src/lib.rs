@@ -15,10 +15,14 @@ pub mod settings;
 
 mod daemon;
 mod datadir;
+mod demo;
+mod founding;
 mod host;
+mod joining;
 mod leader;
 mod membership;
 mod reload;
+mod surveyor;
 mod version;
 
 pub mod logging;

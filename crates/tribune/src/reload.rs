@@ -22,6 +22,9 @@ pub enum Error {
     /// Its services and checks were not accepted.
     #[error("the services and checks of the configuration were not taken over: {0}")]
     Definitions(#[from] tribune_local::Error),
+    /// Its certificates cannot be used.
+    #[error("the certificates were not taken over, the old ones stay in force: {0}")]
+    Tls(#[from] tribune_net::TlsError),
     /// The node ends.
     #[error("the agent is stopping")]
     Stopping,
@@ -53,6 +56,7 @@ impl Node {
         self.settings.store(new.clone());
         self.controls.dns.replace(dns);
         self.controls.log.set_level(new.logging.level);
+        self.controls.security.reload()?;
         if old.http != new.http {
             self.open_door();
         }
@@ -77,6 +81,7 @@ fn merged(old: &Settings, new: Settings) -> Settings {
     merged.identity.meta = new.identity.meta;
     merged.http = new.http;
     merged.dns = new.dns;
+    merged.leasing = new.leasing;
     merged.telemetry = new.telemetry;
     merged.logging.level = new.logging.level;
     merged.definitions = new.definitions;

@@ -3,10 +3,14 @@
 //! The only thing that assembly and running parts look at; [`crate::config`] is not read after this.
 
 mod address;
+mod autopilot;
+mod cluster;
 mod identity;
+mod leasing;
 mod network;
 mod reading;
 mod service;
+mod tls;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -22,7 +26,10 @@ use tribune_local::AlertConfig;
 use crate::config::{Config, Refused, Remark};
 use crate::logging::Logging;
 
+pub use cluster::{Cluster, Founding, GossipKey, Joining, Role};
 pub use identity::Identity;
+pub use leasing::Leasing;
+pub use tls::Tls;
 
 use reading::{Reading, span};
 
@@ -39,10 +46,12 @@ pub struct Settings {
     pub primary_datacenter: Datacenter,
     /// Where everything durable is kept; `None` keeps it in memory.
     pub data_dir: Option<PathBuf>,
-    /// Whether this server makes up a datacenter by configuration, rather than for trying things out.
-    pub is_bootstrap: bool,
+    /// How it takes part in its datacenter and in the federation.
+    pub cluster: Cluster,
     /// Where it is reached.
     pub network: Network,
+    /// How connections are secured.
+    pub tls: Tls,
     /// What a signal does.
     pub leaving: Leaving,
     /// How HTTP answers.
@@ -55,6 +64,10 @@ pub struct Settings {
     pub alerts: AlertConfig,
     /// The log of commands.
     pub raft: Raft,
+    /// What is first decided about servers.
+    pub autopilot: tribune_core::autopilot::Config,
+    /// Keys and sessions.
+    pub leasing: Leasing,
     /// Metrics.
     pub telemetry: Telemetry,
     /// The log for people.
@@ -68,8 +81,12 @@ pub struct Settings {
 /// Addresses and ports.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Network {
-    /// Where traffic between nodes will be taken.
-    pub bind: IpAddr,
+    /// Where servers take calls of other nodes of their datacenter. Port 0 lets the system choose.
+    pub rpc: SocketAddr,
+    /// Where gossip in the datacenter is taken, UDP and TCP. Port 0 lets the system choose.
+    pub lan: SocketAddr,
+    /// Where servers take calls of other datacenters; `None` when that is off. Port 0 lets the system choose.
+    pub wan: Option<SocketAddr>,
     /// What others are told.
     pub advertise: IpAddr,
     /// What other datacenters are told.
@@ -78,16 +95,12 @@ pub struct Network {
     pub tagged_addresses: BTreeMap<String, String>,
     /// Where HTTP is served; empty when it is off. Port 0 lets the system choose.
     pub http: Vec<SocketAddr>,
+    /// Where HTTPS is served; empty when it is off. Port 0 lets the system choose.
+    pub https: Vec<SocketAddr>,
     /// Where DNS is served; empty when it is off. Port 0 lets the system choose.
     pub dns: Vec<SocketAddr>,
     /// Addresses for clients, for the banner.
     pub client: Vec<IpAddr>,
-    /// Port between servers, as the catalog shows it.
-    pub server_port: u16,
-    /// Port of the gossip in the datacenter, as the members show it.
-    pub serf_lan_port: u16,
-    /// Port of the gossip between datacenters; `None` when it is off.
-    pub serf_wan_port: Option<u16>,
 }
 
 /// Whether a signal makes the node leave its datacenter.
@@ -193,6 +206,8 @@ pub struct Raft {
     pub trailing_logs: u64,
     /// How long a request waits for a leader before it fails.
     pub rpc_hold_timeout: Duration,
+    /// Stretches the times of elections, 1 to 10.
+    pub multiplier: u8,
 }
 
 /// Metrics.
@@ -221,16 +236,18 @@ impl Settings {
             Some(name) => reading.datacenter("primary_datacenter", name),
             None => datacenter.clone(),
         };
-        reading.role();
         reading.access();
+        let cluster = reading.cluster();
+        let is_server = cluster.is_server();
+        let network = reading.network();
         let settings = Self {
             is_dev: config.is_dev,
             data_dir: reading.data_dir(),
-            is_bootstrap: !config.is_dev || config.bootstrap == Some(true),
-            network: reading.network(),
+            tls: reading.tls(&datacenter, !network.https.is_empty()),
+            network,
             leaving: Leaving {
-                on_terminate: config.leave_on_terminate.unwrap_or(false),
-                on_interrupt: !config.skip_leave_on_interrupt.unwrap_or(true),
+                on_terminate: config.leave_on_terminate.unwrap_or(!is_server),
+                on_interrupt: !config.skip_leave_on_interrupt.unwrap_or(is_server),
             },
             http: reading.http(),
             dns: reading.dns(),
@@ -241,12 +258,16 @@ impl Settings {
                 snapshot_interval: span(config.raft_snapshot_interval, 30),
                 trailing_logs: config.raft_trailing_logs.unwrap_or(10_240),
                 rpc_hold_timeout: span(config.performance.rpc_hold_timeout, 7),
+                multiplier: config.performance.raft_multiplier.unwrap_or(5),
             },
+            autopilot: autopilot::autopilot(&config.autopilot),
+            leasing: reading.leasing(),
             telemetry: reading.telemetry(&identity),
             logging: reading.logging(),
             pid_file: config.pid_file.as_ref().map(PathBuf::from),
             definitions: reading.definitions(),
             identity,
+            cluster,
             datacenter,
             primary_datacenter,
         };
@@ -283,17 +304,47 @@ mod tests {
     }
 
     #[test]
-    fn one_server_needs_a_data_dir_and_no_others() {
+    fn one_server_needs_a_data_dir() {
         let server = "server = true bootstrap_expect = 1 data_dir = \"/x\" bind_addr = \"10.1.2.3\"";
         let (settings, _) = resolve(server, false).unwrap();
         assert_eq!(settings.network.advertise.to_string(), "10.1.2.3");
         assert_eq!(settings.network.client, ["127.0.0.1".parse::<IpAddr>().unwrap()]);
         let why = |text| resolve(text, false).unwrap_err().to_string();
         assert!(why("server = true bootstrap_expect = 1").contains("data_dir must name the folder"));
-        assert!(why("data_dir = \"/x\"").contains("server must be true: this version runs one server"));
-        assert!(why("server = true data_dir = \"/x\"").contains("bootstrap_expect must be 1"));
-        let three = why("server = true data_dir = \"/x\"\nbootstrap_expect = 3");
-        assert!(three.contains("-hcl:2:1: bootstrap_expect must be 1, not 3"), "{three}");
+        let both = why("server = true data_dir = \"/x\" bootstrap = true\nbootstrap_expect = 3");
+        assert!(both.contains("-hcl:2:1: bootstrap_expect and bootstrap exclude each other"), "{both}");
+        let client = why("data_dir = \"/x\" bootstrap_expect = 3");
+        assert!(client.contains("bootstrap_expect is for servers"), "{client}");
+    }
+
+    #[test]
+    fn a_node_is_a_client_unless_it_is_told_to_serve() {
+        let role = |text: &str| {
+            resolve(&format!("data_dir = \"/x\" bind_addr = \"10.1.2.3\" {text}"), false)
+                .unwrap()
+                .0
+                .cluster
+                .role
+        };
+        let server = |founding| Role::Server { founding, votes: true };
+        assert_eq!(role(""), Role::Client);
+        assert_eq!(role("server = true"), server(Founding::Never));
+        assert_eq!(role("server = true bootstrap_expect = 1"), server(Founding::Alone));
+        assert_eq!(role("server = true bootstrap = true"), server(Founding::Alone));
+        assert_eq!(role("server = true bootstrap_expect = 3"), server(Founding::Together(3)));
+        let replica = Role::Server { founding: Founding::Never, votes: false };
+        assert_eq!(role("server = true read_replica = true"), replica);
+        let (client, _) = resolve("data_dir = \"/x\" bind_addr = \"10.1.2.3\"", false).unwrap();
+        assert!(client.leaving.on_terminate && client.leaving.on_interrupt);
+    }
+
+    #[test]
+    fn gossip_keys_are_checked_and_never_shown() {
+        let (settings, _) = resolve("encrypt = \"cg8StVXbQJ0gPvMd9o7yrg==\"", true).unwrap();
+        assert!(!format!("{settings:?}").contains("cg8StV"));
+        refuse("encrypt = \"c2hvcnQ=\"", "holds a key of 5 bytes; it must have 16, 24 or 32");
+        refuse("encrypt = \"?\"", "encrypt must hold a key in base64");
+        refuse("reconnect_timeout = \"1h\"", "reconnect_timeout must be at least 8h");
     }
 
     #[test]
@@ -341,6 +392,17 @@ mod tests {
             "default_query_time must not be longer",
         );
         refuse("max_query_time = \"0s\"", "max_query_time must be longer than nothing");
+    }
+
+    #[test]
+    fn the_autopilot_has_consuls_defaults() {
+        let autopilot = |text: &str| resolve(text, true).unwrap().0.autopilot;
+        assert_eq!(autopilot(""), tribune_core::autopilot::Config::default());
+        let written =
+            autopilot("autopilot { cleanup_dead_servers = false, last_contact_threshold = \"1s\" }");
+        assert!(!written.cleanup_dead_servers);
+        assert_eq!(written.last_contact_threshold, Duration::from_secs(1));
+        assert_eq!(written.max_trailing_logs, 250);
     }
 
     #[test]

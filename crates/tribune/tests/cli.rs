@@ -32,7 +32,8 @@ struct Said {
 
 impl Node {
     fn start() -> Self {
-        let fragment = r#"node_name = "alpha"  ports { http = 0  dns = 0 }"#;
+        let fragment =
+            r#"node_name = "alpha"  ports { http = 0  dns = 0  server = 0  serf_lan = 0  serf_wan = 0 }"#;
         let sources =
             Sources { files: vec![Source::Fragment(fragment.into())], is_dev: true, ..Sources::default() };
         let (config, _) = sources.read().unwrap();
@@ -79,7 +80,7 @@ impl Node {
 impl Drop for Node {
     fn drop(&mut self) {
         if let Some(daemon) = self.daemon.take() {
-            self.runtime.block_on(daemon.stop());
+            self.runtime.block_on(daemon.stop(false));
         }
     }
 }
@@ -104,8 +105,14 @@ fn write(folder: &Path, name: &str, text: &str) -> String {
 fn what_a_node_shows_is_printed_as_consul_prints_it() {
     let node = Node::start();
     let members = node.run("members");
-    let expected = "Node   Address         Status  Type    Build  Protocol  DC   Segment\nalpha  127.0.0.1:";
-    assert!(members.out.starts_with(expected), "{members:?}");
+    // Columns are as wide as the port that the system chose.
+    let words: Vec<&str> = members.out.split_whitespace().collect();
+    assert_eq!(
+        words[..9].join(" "),
+        "Node Address Status Type Build Protocol DC Segment alpha",
+        "{members:?}"
+    );
+    assert!(words[9].starts_with("127.0.0.1:"), "{members:?}");
     node.check("members -status=left", 2, "", "");
     node.check("members -status=(", 1, "", "Failed to compile status regexp");
     node.check("catalog datacenters", 0, "dc1\n", "");
@@ -184,7 +191,7 @@ fn a_watch_shows_a_view_once_or_runs_a_program_at_each_change() {
     let node = Node::start();
     node.check("watch -type=services", 0, "{\n    \"consul\": []\n}\n", "");
     node.check("watch -type=service", 1, "", "Must specify a single service to watch");
-    node.check("watch -type=key -key=a", 1, "", "Unsupported watch type: key");
+    node.check("watch -type=event -name=a", 0, "[]\n", "");
     node.check("watch -type=services -shell=false false", 1, "", "Error executing handler: exit status 1");
 
     let folder = tempfile::tempdir().unwrap();
@@ -252,9 +259,89 @@ fn what_needs_no_node_works_without_one() {
         let script = run(&format!("completion {shell}"));
         assert!(script.code == 0 && script.out.contains("datacenters"), "{shell}: {}", script.err);
     }
-    let unknown = run("kv get a");
+    let unknown = run("acl token list");
     assert_eq!((unknown.code, unknown.out.as_str()), (127, ""));
     assert!(unknown.err.contains("not part of this version") && unknown.err.contains("\n    members "));
     assert_eq!(run("members -bogus").code, 1);
     assert_eq!(run("catalog").code, 1);
+}
+
+#[test]
+fn keys_are_written_shown_carried_over_and_removed() {
+    let node = Node::start();
+    let folder = tempfile::tempdir().unwrap();
+    node.check("kv put app/a 1", 0, "Success! Data written to: app/a\n", "");
+    node.check("kv put -flags=7 app/b/c x", 0, "Success! Data written to: app/b/c\n", "");
+    node.check("kv get app/a", 0, "1\n", "");
+    node.check("kv get /app/a", 0, "1\n", "");
+    node.check("kv get none", 1, "", "Error! No key exists at: none");
+    node.check("kv get -keys app/", 0, "app/a\napp/b/\n", "");
+    node.check("kv get -recurse -base64 app/", 0, "app/a:MQ==\napp/b/c:eA==\n", "");
+    let detailed = node.run("kv get -detailed app/b/c");
+    assert!(detailed.out.contains("\nFlags            7\n"), "{detailed:?}");
+    node.check("kv put -cas -modify-index=1 app/a 2", 1, "", "Error! Did not write to app/a: CAS failed");
+    node.check("kv put -acquire app/a 2", 1, "", "Error! Missing -session");
+    let exported = node.run("kv export app/");
+    assert!(exported.out.contains("\n\t\t\"flags\": 7,\n\t\t\"value\": \"eA==\"\n"), "{exported:?}");
+    let file = write(folder.path(), "keys.json", &exported.out);
+    node.check("kv delete -recurse app/", 0, "Success! Deleted keys with prefix: app/\n", "");
+    node.check(
+        &format!("kv import -prefix=copy/ @{file}"),
+        0,
+        "Imported: copy/app/a\nImported: copy/app/b/c\n",
+        "",
+    );
+    node.check("kv delete copy/app/a", 0, "Success! Deleted key: copy/app/a\n", "");
+    let watched = node.run("watch -type=key -key=copy/app/b/c");
+    assert!(watched.out.starts_with("{\n    \"Key\": \"copy/app/b/c\",\n"), "{watched:?}");
+    node.check("watch -type=keyprefix -prefix=none", 0, "null\n", "");
+}
+
+#[test]
+fn a_program_runs_while_the_lock_is_held() {
+    let node = Node::start();
+    let folder = tempfile::tempdir().unwrap();
+    let log = folder.path().join("log");
+    let script = write(
+        folder.path(),
+        "work.sh",
+        &format!("echo begin >> {0}; sleep 0.2; test $CONSUL_LOCK_HELD && echo end >> {0}", log.display()),
+    );
+    node.check("lock p", 1, "", "Key prefix and child command must be specified");
+    node.check("lock -n=0 p true", 1, "", "Lock holder limit must be positive");
+    node.check("lock -child-exit-code p false", 2, "", "");
+    node.check("lock p false", 0, "", "");
+    let together: Vec<_> =
+        (0..3).map(|_| node.command(&format!("lock p sh {script}")).spawn().unwrap()).collect();
+    for mut one in together {
+        assert!(one.wait().unwrap().success());
+    }
+    assert_eq!(std::fs::read_to_string(&log).unwrap(), "begin\nend\n".repeat(3));
+    node.check("kv get -keys -separator= p", 0, "", "");
+
+    // Two at once; the third waits for longer than it is given.
+    let hold = || node.command("lock -n=2 s sleep 1000").spawn().unwrap();
+    let mut holders = [hold(), hold()];
+    node.until("kv get s/.lock", |said| said.out.matches("true").count() == 2);
+    let refused = node.run("lock -n=2 -timeout=300ms s true");
+    assert!(refused.err.contains("timeout during lock acquisition"), "{refused:?}");
+    let conflict = node.run("lock -n=3 s true");
+    assert!(conflict.err.contains("semaphore limit conflict (lock: 2, local: 3)"), "{conflict:?}");
+
+    // A session that ends takes the lock from its holder, whose program is stopped.
+    for line in node.run("kv get -recurse s/").out.lines() {
+        let session = line.strip_prefix("s/").and_then(|rest| rest.split(':').next()).unwrap().to_owned();
+        if session != ".lock" {
+            node.runtime.block_on(destroy(&node.address, &session));
+        }
+    }
+    for holder in &mut holders {
+        assert!(!holder.wait().unwrap().success(), "a lock that was lost cannot be let go");
+    }
+}
+
+async fn destroy(address: &str, session: &str) {
+    let addresses = vec![address.parse().unwrap()];
+    let client = tribune_client::Client::new(tribune_client::Config { addresses, ..Default::default() });
+    client.unwrap().destroy_session(session).await.unwrap();
 }

@@ -2,10 +2,12 @@
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests may panic as tests do")]
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use tribune::config::{Config, Source, Sources};
 use tribune::settings::Settings;
+use tribune_core::Datacenter;
+use tribune_net::authority::{self, CaRequest, CertificateRequest, Holder};
 
 fn read(names: &[&str]) -> (Config, Settings) {
     let folder = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../configs"));
@@ -36,6 +38,42 @@ fn the_production_server_has_its_services_beside_it() {
     assert_eq!(settings.dns.recursors.len(), 2);
 }
 
+/// The files name certificates where an installation has them; here they are where the test has made some.
+#[test]
+fn two_datacenters_know_each_other() {
+    let [dc1, client, dc2] = ["dc1-server", "dc1-client", "dc2-server"].map(|name| {
+        let folder = tempfile::tempdir().unwrap();
+        let holder = if name.ends_with("client") { Holder::Client } else { Holder::Server };
+        let certificates = certificates(folder.path(), holder, &name[..3]);
+        let example = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../configs"));
+        let files = vec![Source::Path(example.join(format!("{name}.hcl"))), Source::Fragment(certificates)];
+        let (config, warnings) = Sources { files, ..Sources::default() }.read().unwrap();
+        assert_eq!(warnings, [], "{name}");
+        let (settings, warnings) = Settings::resolve(&config).unwrap();
+        assert_eq!(warnings, [], "{name}");
+        settings
+    });
+    assert_eq!((dc1.datacenter.as_str(), dc2.datacenter.as_str()), ("dc1", "dc2"));
+    assert_eq!(client.datacenter, dc1.datacenter);
+    let key = |settings: &Settings| settings.cluster.gossip_key.as_ref().map(|key| key.0.clone());
+    assert!(key(&dc1).is_some() && key(&dc1) == key(&client) && key(&dc1) != key(&dc2));
+}
+
+/// Makes a certificate and names its files.
+fn certificates(folder: &Path, holder: Holder, datacenter: &str) -> String {
+    let ca = authority::create_ca(&CaRequest::default()).unwrap();
+    let datacenter = Datacenter::new(datacenter).unwrap();
+    let pem = authority::issue(&ca, &CertificateRequest::new(holder, datacenter, "consul")).unwrap();
+    let file = |name: &str, text: &str| {
+        let path = folder.join(name);
+        std::fs::write(&path, text).unwrap();
+        path.display().to_string()
+    };
+    let (ca, certificate) = (file("ca.pem", &ca.certificate), file("cert.pem", &pem.certificate));
+    let key = file("key.pem", &pem.key);
+    format!("ca_file = {ca:?}\ncert_file = {certificate:?}\nkey_file = {key:?}")
+}
+
 /// A file that no test reads would rot.
 #[test]
 fn no_example_is_left_out() {
@@ -46,5 +84,14 @@ fn no_example_is_left_out() {
         .filter(|name| name.ends_with(".hcl") || name.ends_with(".json"))
         .collect();
     names.sort();
-    assert_eq!(names, ["server.hcl", "services.hcl", "single.hcl", "single.json"]);
+    let expected = [
+        "dc1-client.hcl",
+        "dc1-server.hcl",
+        "dc2-server.hcl",
+        "server.hcl",
+        "services.hcl",
+        "single.hcl",
+        "single.json",
+    ];
+    assert_eq!(names, expected);
 }

@@ -17,7 +17,7 @@ async fn start(data_dir: &Path, more: &str) -> Result<Daemon, StartError> {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let text = format!(
         "server = true bootstrap_expect = 1 node_name = \"one\" bind_addr = \"127.0.0.1\" data_dir = {data_dir:?} \
-         ports {{ http = 0 dns = 0 }} {more}"
+         ports {{ http = 0 dns = 0 server = 0 serf_lan = 0 serf_wan = 0 }} {more}"
     );
     let sources = Sources { files: vec![Source::Fragment(text)], ..Sources::default() };
     let (config, _) = sources.read().unwrap();
@@ -53,13 +53,13 @@ async fn a_node_keeps_its_services_and_its_id() {
     let timer = "consul_api_http_count{method=\"PUT\",path=\"v1_agent_service_register\"} 1";
     assert!(metrics.contains(timer), "{metrics}");
     assert!(metrics.contains("consul_raft_apply "), "{metrics}");
-    daemon.stop().await;
+    daemon.stop(false).await;
 
     let again = start(folder.path(), "").await.unwrap();
     assert_eq!(again.node_id(), id);
     assert!(get(again.http()[0], "/v1/catalog/service/web").await.contains("\"ServicePort\":80"));
     again.reload().await.unwrap();
-    again.stop().await;
+    again.stop(false).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -71,5 +71,5 @@ async fn what_is_taken_is_named() {
     let port = daemon.http()[0].port();
     let error = start(other.path(), &format!("ports {{ http = {port} }}")).await.err().unwrap().to_string();
     assert!(error.contains("ports.http") && error.contains(&port.to_string()), "{error}");
-    daemon.stop().await;
+    daemon.stop(false).await;
 }

@@ -152,14 +152,12 @@ async fn reload(daemon: &Daemon) {
 /// Ends in order, at most for [`STOP_WAIT`]; a second signal ends at once.
 async fn stop(daemon: Daemon, farewell: Farewell, signals: &mut Signals) -> ExitCode {
     if farewell.leaves {
-        let stays =
-            "this server is the only one of its datacenter, so nothing is handed over and its data stays";
-        info!(reason = %farewell.reason, "gracefully shutting down agent: {stays}");
+        info!(reason = %farewell.reason, "Gracefully shutting down agent: it leaves its datacenter");
     } else {
         info!(reason = %farewell.reason, "Graceful shutdown disabled. Exiting: the node stays in the catalog");
     }
     tokio::select! {
-        stopped = tokio::time::timeout(STOP_WAIT, daemon.stop()) => {
+        stopped = tokio::time::timeout(STOP_WAIT, daemon.stop(farewell.leaves)) => {
             if stopped.is_err() {
                 warn!(waited = ?STOP_WAIT, "the agent did not stop in time; what was acknowledged is on disk");
                 return ExitCode::FAILURE;

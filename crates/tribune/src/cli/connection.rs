@@ -49,9 +49,19 @@ pub(super) struct Scope {
 }
 
 impl Scope {
+    /// Whether any server may answer.
+    pub(super) fn is_stale(&self) -> bool {
+        self.stale
+    }
+
+    /// The datacenter that is named, if one is.
+    pub(super) fn datacenter(&self) -> Option<&str> {
+        self.datacenter.as_deref().filter(|name| !name.is_empty())
+    }
+
     /// Puts the scope into a question.
     pub(super) fn narrow<T>(&self, mut question: Question<T>) -> Question<T> {
-        if let Some(name) = self.datacenter.as_deref().filter(|name| !name.is_empty()) {
+        if let Some(name) = self.datacenter() {
             question = question.datacenter(name);
         }
         if self.stale { question.stale() } else { question }

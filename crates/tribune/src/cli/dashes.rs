@@ -27,7 +27,7 @@ pub(super) fn doubled(tree: &Command, argv: Vec<OsString>) -> Vec<OsString> {
             rewritten.push(word);
             break;
         }
-        let flag = with_two_dashes(text);
+        let flag = with_two_dashes(command, text);
         let takes_next = expects_value(command, &flag);
         rewritten.push(flag);
         if takes_next {
@@ -38,11 +38,12 @@ pub(super) fn doubled(tree: &Command, argv: Vec<OsString>) -> Vec<OsString> {
     rewritten
 }
 
-/// Numbers (`-1`) and one-letter flags (`-h`) have one dash by right.
-fn with_two_dashes(text: &str) -> OsString {
+/// Numbers (`-1`) and one-letter flags (`-h`) have one dash by right, unless the letter is a name (`-n=2`).
+fn with_two_dashes(command: &Command, text: &str) -> OsString {
     let name = text.split('=').next().unwrap_or(text);
-    let is_long = name.len() > 2 && name[1..].starts_with(|first: char| first.is_ascii_alphabetic());
-    if is_long { format!("-{text}").into() } else { text.into() }
+    let is_word = name.len() > 2 && name[1..].starts_with(|first: char| first.is_ascii_alphabetic());
+    let is_name = || command.get_arguments().any(|argument| argument.get_long() == Some(&name[1..]));
+    if is_word || is_name() { format!("-{text}").into() } else { text.into() }
 }
 
 fn expects_value(command: &Command, flag: &OsStr) -> bool {
@@ -73,6 +74,7 @@ mod tests {
             .arg(Arg::new("http-port").long("http-port").allow_negative_numbers(true));
         let watch = Command::new("watch")
             .arg(Arg::new("type").long("type"))
+            .arg(Arg::new("n").long("n"))
             .arg(Arg::new("child").num_args(0..).trailing_var_arg(true));
         Command::new("tribune").subcommand(agent).subcommand(watch)
     }
@@ -88,6 +90,8 @@ mod tests {
     fn one_dash_becomes_two() {
         check("tribune agent -dev", "tribune agent --dev");
         check("tribune agent -config-file=a.hcl", "tribune agent --config-file=a.hcl");
+        check("tribune watch -n=2 -n 3 p -n", "tribune watch --n=2 --n 3 p -n");
+        check("tribune agent -n=2", "tribune agent -n=2");
         check("tribune agent -config-file a.hcl --dev", "tribune agent --config-file a.hcl --dev");
         check("tribune -version", "tribune --version");
     }

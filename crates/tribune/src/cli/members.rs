@@ -38,10 +38,22 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let mut members = answer.value;
     members.retain(|member| status.is_match(status_name(member.status)));
     if members.is_empty() {
+        eprint!("{}", why_nobody(arguments));
         return Ok(ExitCode::from(NOBODY));
     }
     print(table(members, arguments.detailed))?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// What is behind an empty list, where it is not what was asked for.
+fn why_nobody(arguments: &Arguments) -> &'static str {
+    match arguments.wan {
+        true if arguments.status == ".*" => {
+            "This agent takes no part in a federation: ask a server (-http-addr=IP:8500) that has a certificate (ca_file, \
+             cert_file, key_file).\n"
+        }
+        _ => "",
+    }
 }
 
 fn table(mut members: Vec<Member>, detailed: bool) -> String {

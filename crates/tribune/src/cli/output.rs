@@ -105,7 +105,7 @@ pub(super) fn failed(doing: &str, error: &Error) -> anyhow::Error {
 }
 
 /// An error in the words that scripts look for.
-fn told(error: &Error) -> String {
+pub(super) fn told(error: &Error) -> String {
     match error {
         Error::Refused { status, message }
         | Error::Unknown(Failure::Answered { status, message })
@@ -120,8 +120,29 @@ fn told(error: &Error) -> String {
                  -http-addr or CONSUL_HTTP_ADDR names another"
             )
         }
+        Error::Unavailable { last, .. } | Error::Unknown(last) if is_broken(last) => {
+            format!("{last}{}", why_broken(last))
+        }
         Error::Unavailable { last, .. } => last.to_string(),
         other => other.to_string(),
+    }
+}
+
+fn is_broken(failure: &Failure) -> bool {
+    matches!(failure, Failure::Broken { .. })
+}
+
+/// What is usually behind a connection that the agent closes at once.
+fn why_broken(failure: &Failure) -> &'static str {
+    match failure {
+        Failure::Broken { address, .. } if address.starts_with("https") => {
+            "; if the agent asks for a certificate (verify_incoming_https), name one with -client-cert and -client-key \
+             (`tribune tls cert create -cli`)"
+        }
+        Failure::Broken { reason, .. } if reason.contains("HTTP version") => {
+            "; if that port serves HTTPS, write https:// before the address"
+        }
+        _ => "",
     }
 }
 

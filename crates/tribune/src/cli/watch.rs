@@ -1,15 +1,17 @@
 //! `tribune watch`: shows a view of the registry, or runs a program whenever it changes.
 
 mod handler;
+mod keys;
 
 use std::process::ExitCode;
 
 use anyhow::{anyhow, bail};
 use futures::StreamExt;
 use serde_json::value::RawValue;
-use tribune_client::{Answer, Client, Question, catalog, health};
+use tribune_client::{Answer, Client, Question, catalog, event, health, kv};
 
 use self::handler::Handler;
+use self::keys::Shape;
 use super::connection::{Connection, Scope, wait_for};
 use super::output::{failed, indented, print};
 
@@ -37,7 +39,7 @@ pub(super) struct Arguments {
 /// What is watched.
 #[derive(Debug, Default, clap::Args)]
 struct View {
-    /// What to watch: services, nodes, service or checks.
+    /// What to watch: key, keyprefix, services, nodes, service, checks or event.
     #[arg(long = "type", value_name = "TYPE")]
     kind: Option<String>,
     /// The service: needed by type service, possible with type checks.
@@ -52,9 +54,15 @@ struct View {
     /// Only checks in this state, for type checks: any, passing, warning or critical.
     #[arg(long)]
     state: Option<String>,
-    /// For the types key, keyprefix and event, which are refused with a reason.
-    #[arg(long = "key", aliases = ["prefix", "name"], hide = true)]
-    _other: Option<String>,
+    /// Only events of this name, for type event.
+    #[arg(long)]
+    name: Option<String>,
+    /// The key, for type key.
+    #[arg(long)]
+    key: Option<String>,
+    /// What the keys start with, for type keyprefix.
+    #[arg(long, value_name = "TEXT")]
+    prefix: Option<String>,
 }
 
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
@@ -62,19 +70,50 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let client = arguments.connection.client()?;
     let handler = Handler::new(&arguments.child, arguments.shell);
     wait_for(async {
-        let Some(handler) = handler else { return show(&client, &question).await };
+        let shape = arguments.view.shape();
+        let Some(handler) = handler else { return show(&client, &question, shape).await };
         tokio::select! {
-            ended = follow(&client, question, &handler) => ended,
+            ended = follow(&client, question, shape, (&handler, arguments.view.fresh())) => ended,
             stopped = tokio::signal::ctrl_c() => Ok(stopped.map(|()| ExitCode::SUCCESS)?),
         }
     })
 }
 
+/// The events that a handler has not been given yet.
+#[derive(Debug, Default)]
+struct Fresh {
+    last: Option<String>,
+}
+
+impl Fresh {
+    /// Those behind the last one that was given.
+    fn of(&mut self, json: &str) -> anyhow::Result<String> {
+        let events: Vec<&RawValue> = serde_json::from_str(json)?;
+        let ids = events.iter().map(|event| serde_json::from_str::<event::Event>(event.get()));
+        let ids = ids.collect::<Result<Vec<_>, _>>()?;
+        let known = ids.iter().position(|event| Some(&event.id) == self.last.as_ref());
+        let first = known.map_or(0, |at| at + 1);
+        if let Some(last) = ids.last() {
+            self.last = Some(last.id.clone());
+        }
+        Ok(serde_json::to_string(&events[first..])?)
+    }
+}
+
 impl View {
+    /// Of events a handler is given only the new ones.
+    fn fresh(&self) -> Option<Fresh> {
+        (self.kind.as_deref() == Some("event")).then(Fresh::default)
+    }
+
     fn question(&self) -> anyhow::Result<RawQuestion> {
         let service = self.service.as_deref().filter(|name| !name.is_empty());
         let state = self.state.as_deref().filter(|state| !state.is_empty());
         let question = match (self.kind.as_deref().unwrap_or_default(), service, state) {
+            ("key", ..) => kv::get(named(&self.key, "Must specify a single key to watch")?).raw(),
+            ("keyprefix", ..) => {
+                kv::tree(named(&self.prefix, "Must specify a single prefix to watch")?).raw()
+            }
             ("services", ..) => catalog::services().raw(),
             ("nodes", ..) => catalog::nodes().raw(),
             ("service", None, _) => bail!("Must specify a single service to watch"),
@@ -82,14 +121,21 @@ impl View {
             ("checks", Some(_), Some(_)) => bail!("Cannot specify service and state"),
             ("checks", Some(name), None) => health::checks(name).raw(),
             ("checks", None, state) => health::state(state.unwrap_or("any")).raw(),
-            ("", ..) => bail!("Watch type must be specified: -type=services, nodes, service or checks"),
-            (kind @ ("key" | "keyprefix" | "event"), ..) => bail!(
-                "Unsupported watch type: {kind}: this version has no keys and no events; \
-                 services, nodes, service and checks can be watched"
+            ("event", ..) => event::list(self.name.as_deref().filter(|name| !name.is_empty())).raw(),
+            ("", ..) => bail!(
+                "Watch type must be specified: -type=key, keyprefix, services, nodes, service, checks or event"
             ),
             (kind, ..) => bail!("Unsupported watch type: {kind}"),
         };
         Ok(question)
+    }
+
+    fn shape(&self) -> Shape {
+        match self.kind.as_deref() {
+            Some("key") => Shape::Key,
+            Some("keyprefix") => Shape::Keys,
+            _ => Shape::AsItIs,
+        }
     }
 
     fn instances(&self, service: &str) -> anyhow::Result<RawQuestion> {
@@ -103,20 +149,36 @@ impl View {
     }
 }
 
-async fn show(client: &Client, question: &RawQuestion) -> anyhow::Result<ExitCode> {
+/// A text that must be there.
+fn named<'a>(text: &'a Option<String>, missing: &'static str) -> anyhow::Result<&'a str> {
+    text.as_deref().filter(|text| !text.is_empty()).ok_or_else(|| anyhow!(missing))
+}
+
+async fn show(client: &Client, question: &RawQuestion, shape: Shape) -> anyhow::Result<ExitCode> {
     let answer = client.ask(question).await.map_err(|error| failed("querying Consul agent", &error))?;
-    print(indented(answer.value.get()))?;
+    print(indented(&shape.view(answer.value.get())?))?;
     Ok(ExitCode::SUCCESS)
 }
 
 /// Runs the program at each change. An agent that cannot be reached at the start is an error; later it is
 /// waited for.
-async fn follow(client: &Client, question: RawQuestion, handler: &Handler) -> anyhow::Result<ExitCode> {
+async fn follow(
+    client: &Client,
+    question: RawQuestion,
+    shape: Shape,
+    (handler, mut fresh): (&Handler, Option<Fresh>),
+) -> anyhow::Result<ExitCode> {
     let mut changes = client.watch(question);
     let mut is_first = true;
     while let Some(change) = changes.next().await {
         match change {
-            Ok(Answer { value, index, .. }) => handler.run(index, value.get()).await?,
+            Ok(Answer { value, index, .. }) => {
+                let view = match &mut fresh {
+                    None => shape.view(value.get())?,
+                    Some(fresh) => fresh.of(value.get())?,
+                };
+                handler.run(index, &view).await?;
+            }
             Err(error) if is_first => return Err(failed("querying Consul agent", &error)),
             Err(error) => eprintln!("{:#}; trying again", failed("querying Consul agent", &error)),
         }
@@ -141,7 +203,8 @@ mod tests {
     fn views_that_make_no_sense_are_refused_in_known_words() {
         assert!(told(View::default()).starts_with("Watch type must be specified"));
         assert_eq!(told(view("foo")), "Unsupported watch type: foo");
-        assert!(told(view("key")).starts_with("Unsupported watch type: key"));
+        assert_eq!(told(view("key")), "Must specify a single key to watch");
+        assert_eq!(told(view("keyprefix")), "Must specify a single prefix to watch");
         assert_eq!(told(view("service")), "Must specify a single service to watch");
         let both = View { service: Some("a".into()), state: Some("b".into()), ..view("checks") };
         assert_eq!(told(both), "Cannot specify service and state");
@@ -150,8 +213,18 @@ mod tests {
     }
 
     #[test]
+    fn a_handler_is_given_each_event_once() {
+        let mut fresh = Fresh::default();
+        assert_eq!(fresh.of("[]").unwrap(), "[]");
+        let (a, b, c) = (r#"{"ID":"a"}"#, r#"{"ID":"b"}"#, r#"{"ID":"c"}"#);
+        assert_eq!(fresh.of(&format!("[{a},{b}]")).unwrap(), format!("[{a},{b}]"));
+        assert_eq!(fresh.of(&format!("[{a},{b},{c}]")).unwrap(), format!("[{c}]"));
+        assert_eq!(fresh.of(&format!("[{a}]")).unwrap(), format!("[{a}]"));
+    }
+
+    #[test]
     fn every_other_view_is_a_question() {
-        for kind in ["services", "nodes", "checks"] {
+        for kind in ["services", "nodes", "checks", "event"] {
             assert!(view(kind).question().is_ok());
         }
         let one = View { service: Some("a".into()), passingonly: Some("true".into()), ..view("service") };

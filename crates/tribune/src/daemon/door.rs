@@ -2,21 +2,27 @@
 //! service is in force. Both are swapped as one when the configuration is read again.
 
 use std::convert::Infallible;
+use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use arc_swap::ArcSwapOption;
-use futures::future::{Either, Ready, ready};
+use bytes::Bytes;
+use futures::FutureExt as _;
+use futures::future::{BoxFuture, Either, Ready, ready};
 use http::{Method, Request, Response, StatusCode};
 use ipnet::IpNet;
 use tower::Service;
 use tribune_http::{Body, HttpService};
 use tribune_net::ClientAddress;
-use tribune_wan::DcService;
+use tribune_wan::{DcBody, DcService, Uplink};
 
 /// Endpoints of the agent itself, to which `allow_write_http_from` applies.
 const AGENT_PREFIX: &str = "/v1/agent/";
+
+/// User events, which every agent receives by itself.
+const EVENT_PREFIX: &str = "/v1/event/";
 
 const BLOCKED: &str = "Endpoint is blocked by agent configuration";
 const RESTRICTED: &str = "Access is restricted";
@@ -32,14 +38,32 @@ pub(crate) struct Rules {
     pub(crate) write_from: Vec<IpNet>,
 }
 
+/// What answers requests.
+#[derive(Clone)]
+pub(crate) enum Within {
+    /// A server answers for its datacenter and forwards what is for others.
+    Server(DcService<HttpService>),
+    /// A client agent answers for itself and has servers answer everything else.
+    Client(HttpService, Uplink),
+}
+
+/// The body of an answer: made here, or by another node.
+pub(crate) type Answered = DcBody<Body>;
+
+type Answering = BoxFuture<'static, Result<Response<Answered>, Infallible>>;
+
 /// The service that listeners are given. Clones are the same door.
 #[derive(Clone)]
 pub(crate) struct Door(Arc<ArcSwapOption<Inside>>);
 
 struct Inside {
     rules: Rules,
-    service: DcService<HttpService>,
+    within: Within,
 }
+
+/// The same service for other nodes: the rules are about clients.
+#[derive(Clone)]
+pub(crate) struct BackDoor(pub(crate) Door);
 
 impl Door {
     /// A door that is closed until [`Door::open`].
@@ -47,22 +71,45 @@ impl Door {
         Self(Arc::new(ArcSwapOption::empty()))
     }
 
-    /// Lets requests in, by these rules and to this service, from now on.
-    pub(crate) fn open(&self, rules: Rules, service: DcService<HttpService>) {
-        self.0.store(Some(Arc::new(Inside { rules, service })));
+    /// Lets requests in, by these rules, from now on.
+    pub(crate) fn open(&self, rules: Rules, within: Within) {
+        self.0.store(Some(Arc::new(Inside { rules, within })));
     }
+}
+
+impl Within {
+    fn answer<B>(&self, request: Request<B>) -> Answering
+    where
+        B: http_body::Body<Data = Bytes> + Send + 'static,
+        B::Error: fmt::Display,
+    {
+        match self {
+            Self::Server(service) => service.clone().call(request).boxed(),
+            Self::Client(node, _) if is_of_node(request.uri().path()) => {
+                let answering = node.clone().call(request);
+                Box::pin(async move { answering.await.map(|response| response.map(DcBody::Near)) })
+            }
+            Self::Client(_, uplink) => {
+                let uplink = uplink.clone();
+                Box::pin(async move { Ok(uplink.answer(request).await.map(DcBody::Far)) })
+            }
+        }
+    }
+}
+
+/// Whether each agent answers for itself.
+fn is_of_node(path: &str) -> bool {
+    path.starts_with(AGENT_PREFIX) || path.starts_with(EVENT_PREFIX)
 }
 
 impl<B> Service<Request<B>> for Door
 where
-    DcService<HttpService>: Service<Request<B>, Response = Response<Body>, Error = Infallible>,
+    B: http_body::Body<Data = Bytes> + Send + 'static,
+    B::Error: fmt::Display,
 {
-    type Response = Response<Body>;
+    type Response = Response<Answered>;
     type Error = Infallible;
-    type Future = Either<
-        <DcService<HttpService> as Service<Request<B>>>::Future,
-        Ready<Result<Response<Body>, Infallible>>,
-    >;
+    type Future = Either<Answering, Ready<Result<Response<Answered>, Infallible>>>;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         Poll::Ready(Ok(()))
@@ -75,13 +122,34 @@ where
         let client = request.extensions().get::<ClientAddress>().map(|client| client.0);
         match inside.rules.objection(request.method(), request.uri().path(), client) {
             Some(text) => Either::Right(refusal(StatusCode::FORBIDDEN, text)),
-            None => Either::Left(inside.service.clone().call(request)),
+            None => Either::Left(inside.within.answer(request)),
         }
     }
 }
 
-fn refusal(status: StatusCode, text: &str) -> Ready<Result<Response<Body>, Infallible>> {
-    let mut response = Response::new(Body::from(text.to_owned()));
+impl<B> Service<Request<B>> for BackDoor
+where
+    B: http_body::Body<Data = Bytes> + Send + 'static,
+    B::Error: fmt::Display,
+{
+    type Response = Response<Answered>;
+    type Error = Infallible;
+    type Future = Either<Answering, Ready<Result<Response<Answered>, Infallible>>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        match self.0.0.load_full() {
+            Some(inside) => Either::Left(inside.within.answer(request)),
+            None => Either::Right(refusal(StatusCode::SERVICE_UNAVAILABLE, CLOSED)),
+        }
+    }
+}
+
+fn refusal(status: StatusCode, text: &str) -> Ready<Result<Response<Answered>, Infallible>> {
+    let mut response = Response::new(DcBody::Near(Body::from(text.to_owned())));
     *response.status_mut() = status;
     ready(Ok(response))
 }

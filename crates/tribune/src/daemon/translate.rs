@@ -7,30 +7,32 @@ use tribune_local::StoreAt;
 use tribune_raft::{ServerInfo, Storage};
 
 use super::StartError;
-use crate::datadir::{self, DataDir};
+use super::sockets::Reach;
+use crate::datadir::{self, DataDir, RAFT};
 use crate::settings::Settings;
 
-/// The folders of the data directory.
-const RAFT: &str = "raft";
+/// The folder of the agent's own list in the data directory.
 const LOCAL: &str = "local";
 
 pub(super) fn raft(
     settings: &Settings,
     node_id: &str,
+    reach: &Reach,
     data_dir: Option<&DataDir>,
 ) -> Result<tribune_raft::Config, datadir::Error> {
     let storage = match data_dir {
         Some(data_dir) => Storage::Directory(data_dir.folder(RAFT)?),
         None => Storage::Memory,
     };
-    let network = &settings.network;
     let server = ServerInfo {
         id: node_id.to_owned(),
         name: NodeName::clone(&settings.identity.name),
-        address: (network.advertise, network.server_port).into(),
+        address: reach.rpc.unwrap_or(settings.network.rpc),
     };
-    let mut config = tribune_raft::Config::new(storage, server);
-    config.bootstrap = true;
+    let config = tribune_raft::Config::new(storage, server);
+    let mut config = config.with_raft_multiplier(settings.raft.multiplier);
+    config.datacenter = settings.datacenter.clone();
+    config.bootstrap = settings.cluster.founds_alone();
     config.snapshot_threshold = settings.raft.snapshot_threshold;
     config.snapshot_interval = settings.raft.snapshot_interval;
     config.trailing_logs = settings.raft.trailing_logs;
@@ -86,6 +88,7 @@ pub(crate) fn dns(settings: &Settings) -> Result<tribune_dns::Config, StartError
         ..Zone::new(name("domain", &written.domain)?, settings.datacenter.clone())
     };
     let mut config = tribune_dns::Config::new(zone);
+    config.translate_wan_addrs = settings.cluster.translate_wan_addrs;
     config.recursors.clone_from(&written.recursors);
     config.recursor_timeout = written.recursor_timeout;
     config.recursor_strategy =

@@ -3,16 +3,18 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::num::NonZero;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use serde_json::{Value, json};
 use tribune_api::GoDuration;
 use tribune_api::agent::{AgentSelf, Coordinate, SelfConfig};
 use tribune_core::Node as Record;
+use tribune_gossip::{Pool, Status};
 use tribune_local::ScriptPolicy;
 use tribune_raft::ClusterView;
 
 use super::Node;
+use crate::daemon::{Federation, Part};
 use crate::settings::Settings;
 use crate::telemetry::Usage;
 use crate::{membership, version};
@@ -29,11 +31,11 @@ pub(super) fn about(node: &Node, record: &Record) -> AgentSelf {
             node_name: record.name.to_string(),
             node_id: record.id.to_string(),
             revision: version::REVISION.to_owned(),
-            server: true,
+            server: settings.cluster.is_server(),
             version: version::CONSUL.to_owned(),
             build_date: String::new(),
         },
-        debug_config: debug_config(&settings, record),
+        debug_config: debug_config(node, &settings, record),
         // A node alone is at the origin, and as uncertain of it as one that has measured nothing.
         coord: Some(Coordinate {
             vec: vec![0.0; COORDINATE_AXES],
@@ -41,15 +43,16 @@ pub(super) fn about(node: &Node, record: &Record) -> AgentSelf {
             adjustment: 0.0,
             height: 0.000_01,
         }),
-        member: membership::listed(&settings, record, false),
+        member: node.listed(),
         stats: stats(node, &settings),
         meta: record.meta.iter().map(|(key, value)| (key.to_string(), value.to_string())).collect(),
     }
 }
 
 /// The settings in force under the names that Consul's users read them by.
-fn debug_config(settings: &Settings, record: &Record) -> BTreeMap<String, Value> {
-    let parts = [of_node(settings, record), of_network(settings), of_dns(settings), of_checks(settings)];
+fn debug_config(node: &Node, settings: &Settings, record: &Record) -> BTreeMap<String, Value> {
+    let parts =
+        [of_node(settings, record), of_network(node, settings), of_dns(settings), of_checks(settings)];
     let objects = parts.into_iter().filter_map(|part| match part {
         Value::Object(entries) => Some(entries),
         _ => None,
@@ -60,8 +63,8 @@ fn debug_config(settings: &Settings, record: &Record) -> BTreeMap<String, Value>
 fn of_node(settings: &Settings, record: &Record) -> Value {
     let telemetry = &settings.telemetry;
     json!({
-        "Bootstrap": settings.is_bootstrap,
-        "BootstrapExpect": 1,
+        "Bootstrap": settings.cluster.founds_alone() && !settings.is_dev,
+        "BootstrapExpect": settings.cluster.expected(),
         "DataDir": settings.data_dir,
         "Datacenter": settings.datacenter.as_str(),
         "DevMode": settings.is_dev,
@@ -74,7 +77,7 @@ fn of_node(settings: &Settings, record: &Record) -> Value {
         "RaftSnapshotThreshold": settings.raft.snapshot_threshold,
         "RaftTrailingLogs": settings.raft.trailing_logs,
         "Revision": version::REVISION,
-        "ServerMode": true,
+        "ServerMode": settings.cluster.is_server(),
         "SkipLeaveOnInt": !settings.leaving.on_interrupt,
         "Telemetry": {
             "DisableHostname": telemetry.host_name.is_none(),
@@ -86,12 +89,12 @@ fn of_node(settings: &Settings, record: &Record) -> Value {
     })
 }
 
-fn of_network(settings: &Settings) -> Value {
-    let network = &settings.network;
+fn of_network(node: &Node, settings: &Settings) -> Value {
+    let (network, reach) = (&settings.network, &node.standing.reach);
     json!({
         "AdvertiseAddrLAN": network.advertise,
         "AdvertiseAddrWAN": network.advertise_wan,
-        "BindAddr": network.bind,
+        "BindAddr": network.rpc.ip(),
         "ClientAddrs": network.client,
         "DNSAddrs": urls(&network.dns, "udp"),
         "DNSPort": port(&network.dns),
@@ -100,10 +103,10 @@ fn of_network(settings: &Settings) -> Value {
         "HTTPBlockEndpoints": settings.http.block_endpoints,
         "HTTPMaxConnsPerClient": settings.http.connections_per_client_max.unwrap_or(0),
         "HTTPPort": port(&network.http),
-        "HTTPSPort": -1,
-        "SerfPortLAN": network.serf_lan_port,
-        "SerfPortWAN": network.serf_wan_port.map_or(-1, i32::from),
-        "ServerPort": network.server_port,
+        "HTTPSPort": port(&network.https),
+        "SerfPortLAN": reach.lan.port(),
+        "SerfPortWAN": reach.wan.map_or(-1, |wan| i32::from(wan.port())),
+        "ServerPort": reach.rpc.map_or(-1, |rpc| i32::from(rpc.port())),
         "TaggedAddresses": network.tagged_addresses,
     })
 }
@@ -149,32 +152,75 @@ fn port(addresses: &[SocketAddr]) -> i32 {
 type Section = BTreeMap<String, String>;
 
 fn stats(node: &Node, settings: &Settings) -> BTreeMap<String, Section> {
-    let cluster = node.replica.cluster();
-    BTreeMap::from([
+    let build = [
+        ("prerelease", String::new()),
+        ("revision", version::REVISION.to_owned()),
+        ("tribune", version::TRIBUNE.to_owned()),
+        ("version", version::CONSUL.to_owned()),
+    ];
+    let mut stats = BTreeMap::from([
         agent_section(node),
-        section(
-            "build",
-            [
-                ("prerelease", String::new()),
-                ("revision", version::REVISION.to_owned()),
-                ("tribune", version::TRIBUNE.to_owned()),
-                ("version", version::CONSUL.to_owned()),
-            ],
-        ),
-        server_section(settings, &cluster),
-        raft_section(&cluster),
+        section("build", build),
         runtime_section(),
-        section(
-            "serf_lan",
-            [
-                ("encrypted", "false".to_owned()),
-                ("failed", "0".to_owned()),
-                ("health_score", "0".to_owned()),
-                ("left", "0".to_owned()),
-                ("members", cluster.servers.len().to_string()),
-            ],
-        ),
-    ])
+        pool_section("serf_lan", &node.standing.lan),
+    ]);
+    stats.extend(node.controls.security.expiry().map(certificate_section));
+    match &node.standing.part {
+        Part::Server(server, federation) => {
+            let cluster = server.replica.cluster();
+            let known = federation.as_ref().map_or(1, |it| it.forwarder.datacenters().len());
+            stats.extend([server_section(settings, &cluster, known), raft_section(&cluster)]);
+            stats.extend(federation.as_ref().map(|it| pool_section("serf_wan", &it.pool)));
+            stats.extend(federation.iter().flat_map(link_sections));
+        }
+        Part::Client(uplink) => {
+            let members = node.standing.lan.members();
+            let known = members.iter().filter(|member| membership::is_server(member)).count();
+            let entries = [("known_servers", known.to_string()), ("server", "false".to_owned())];
+            let answered = uplink.heard().map_or("never".to_owned(), |heard| span(heard.elapsed()));
+            let entries = entries.into_iter().chain([("last_answer", answered)]);
+            let entries = entries.map(|(key, value)| (key.to_owned(), value)).collect();
+            stats.insert("consul".to_owned(), entries);
+        }
+    }
+    stats
+}
+
+fn pool_section(name: &str, pool: &Pool) -> (String, Section) {
+    let members = pool.members();
+    let count = |status| members.iter().filter(|member| member.status == status).count().to_string();
+    let entries = [
+        ("encrypted", pool.is_encrypted().to_string()),
+        ("failed", count(Status::Failed)),
+        ("left", count(Status::Left)),
+        ("members", members.len().to_string()),
+    ];
+    section(name, entries)
+}
+
+/// How the ways to each other datacenter are, by its nearest gateway that answers.
+fn link_sections(federation: &Federation) -> Vec<(String, Section)> {
+    let others = federation.links();
+    let sections = others.iter().map(|link| {
+        let last = link.last_answer.map_or("never".to_owned(), |last| span(last.elapsed()));
+        let entries = [
+            ("gateways", link.gateways.to_string()),
+            ("gateways_up", link.gateways_up.to_string()),
+            ("last_answer", last),
+            ("round_trip", link.round_trip.map_or_else(String::new, span)),
+        ];
+        section(&format!("wan_link_{}", link.datacenter), entries)
+    });
+    sections.collect()
+}
+
+/// When the certificate that is shown to other nodes ends.
+fn certificate_section(ends: SystemTime) -> (String, Section) {
+    let left = ends.duration_since(SystemTime::now()).unwrap_or_default();
+    let ends = ends.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let entries =
+        [("expires_in_seconds", left.as_secs().to_string()), ("expires_unix", ends.as_secs().to_string())];
+    section("tls", entries)
 }
 
 fn agent_section(node: &Node) -> (String, Section) {
@@ -188,12 +234,12 @@ fn agent_section(node: &Node) -> (String, Section) {
     section("agent", entries)
 }
 
-fn server_section(settings: &Settings, cluster: &ClusterView) -> (String, Section) {
+fn server_section(settings: &Settings, cluster: &ClusterView, datacenters: usize) -> (String, Section) {
     let leader = cluster.leader.as_ref().map(|leader| leader.address.to_string());
     let entries = [
         ("acl", "disabled".to_owned()),
-        ("bootstrap", settings.is_bootstrap.to_string()),
-        ("known_datacenters", "1".to_owned()),
+        ("bootstrap", settings.cluster.founds_alone().to_string()),
+        ("known_datacenters", datacenters.to_string()),
         ("leader", cluster.is_leader.to_string()),
         ("leader_addr", leader.unwrap_or_default()),
         ("server", "true".to_owned()),

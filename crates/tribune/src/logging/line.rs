@@ -119,6 +119,8 @@ pub(super) fn module(target: &str) -> &str {
         ("tribune_local::sync", "agent.anti_entropy"),
         ("tribune_local", "agent"),
         ("tribune_wan", "agent.server.wan"),
+        ("tribune_gossip", "agent.gossip"),
+        ("tribune_net", "agent.net"),
         ("tribune::leader", "agent.leader"),
         ("tribune", "agent"),
     ];

@@ -22,18 +22,27 @@ impl Reading<'_> {
         let client = self.many("client_addr", config.client_addr.as_deref().unwrap_or("127.0.0.1"));
         let http = self.interface("http", config.addresses.http.as_deref(), &client, config.ports.http, 8500);
         let dns = self.interface("dns", config.addresses.dns.as_deref(), &client, config.ports.dns, 8600);
-        self.no_two_alike(&http, &dns);
+        // HTTPS has no port of its own until it is asked for.
+        let https = match config.ports.https {
+            Some(_) => {
+                self.interface("https", config.addresses.https.as_deref(), &client, config.ports.https, 0)
+            }
+            None => Vec::new(),
+        };
+        self.no_two_alike([("http", &http), ("https", &https), ("dns", &dns)]);
+        let lan = config.serf_lan.as_deref().map_or(bind, |text| self.one("serf_lan", text));
+        let wan = config.serf_wan.as_deref().map_or(bind, |text| self.one("serf_wan", text));
         Network {
-            bind,
+            rpc: SocketAddr::new(bind, port(config.ports.server, 8300).unwrap_or(0)),
+            lan: SocketAddr::new(lan, port(config.ports.serf_lan, 8301).unwrap_or(0)),
+            wan: port(config.ports.serf_wan, 8302).map(|port| SocketAddr::new(wan, port)),
             advertise,
             advertise_wan,
             tagged_addresses: self.tagged_addresses(advertise, advertise_wan),
             http,
+            https,
             dns,
             client,
-            server_port: port(config.ports.server, 8300).unwrap_or(0),
-            serf_lan_port: port(config.ports.serf_lan, 8301).unwrap_or(0),
-            serf_wan_port: port(config.ports.serf_wan, 8302),
         }
     }
 
@@ -109,10 +118,15 @@ impl Reading<'_> {
         addresses.into_iter().map(|ip| SocketAddr::new(ip, port)).collect()
     }
 
-    fn no_two_alike(&mut self, http: &[SocketAddr], dns: &[SocketAddr]) {
-        let clash = http.iter().find(|address| address.port() != 0 && dns.contains(address));
-        if let Some(address) = clash {
-            self.refuse("ports.dns", &format!("must differ from ports.http: both are {address}"));
+    fn no_two_alike(&mut self, interfaces: [(&str, &[SocketAddr]); 3]) {
+        for (at, (name, addresses)) in interfaces.iter().enumerate() {
+            for (earlier, taken) in &interfaces[..at] {
+                let clash = addresses.iter().find(|address| address.port() != 0 && taken.contains(address));
+                if let Some(address) = clash {
+                    let why = format!("must differ from ports.{earlier}: both are {address}");
+                    self.refuse(&format!("ports.{name}"), &why);
+                }
+            }
         }
     }
 

@@ -64,31 +64,6 @@ impl<'a> Reading<'a> {
         })
     }
 
-    /// Which part this node plays. One server per datacenter is what this version runs.
-    pub(super) fn role(&mut self) {
-        const NEXT: &str = "datacenters of several servers and client agents come with a later version";
-        let config = self.config;
-        if !config.is_dev && config.server != Some(true) {
-            let why = "must be true: this version runs one server per datacenter and no client agents; start with \
-                       -server -bootstrap-expect=1 and register services with it by HTTP";
-            self.refuse("server", &format!("{why} ({NEXT})"));
-        }
-        match config.bootstrap_expect.unwrap_or(0) {
-            0 | 1 => {}
-            several => {
-                let why =
-                    format!("must be 1, not {several}: this version runs one server per datacenter ({NEXT})");
-                self.refuse("bootstrap_expect", &why);
-            }
-        }
-        let starts = config.is_dev || config.bootstrap == Some(true) || config.bootstrap_expect == Some(1);
-        if !starts && config.server == Some(true) && config.bootstrap_expect.unwrap_or(0) == 0 {
-            let why =
-                "must be 1: this version runs one server per datacenter, which does not wait for others";
-            self.refuse("bootstrap_expect", why);
-        }
-    }
-
     /// Refuses a configuration that would deny by default: without access control it would allow everything.
     pub(super) fn access(&mut self) {
         let denies = |policy: &Option<String>| policy.as_deref() == Some("deny");

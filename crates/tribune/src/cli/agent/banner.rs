@@ -11,26 +11,34 @@ use crate::version;
 pub(super) fn text(settings: &Settings, daemon: &Daemon) -> String {
     let network = &settings.network;
     let client: Vec<String> = network.client.iter().map(ToString::to_string).collect();
-    let wan = network.serf_wan_port.map_or(-1, i32::from);
+    let reach = daemon.reach();
+    let wan = reach.wan.map_or(-1, |wan| i32::from(wan.port()));
+    let is_server = settings.cluster.is_server();
+    let founds_alone = settings.cluster.founds_alone() && !settings.is_dev;
+    let segment = if is_server { "<all>" } else { "<default>" };
+    let (encrypted, secured) = (settings.cluster.gossip_key.is_some(), daemon.uses_tls());
     let lines = [
         ("Version", format!("'{}'", version::TRIBUNE)),
         ("Node ID", format!("'{}'", daemon.node_id())),
         ("Node name", format!("'{}'", settings.identity.name)),
-        ("Datacenter", format!("'{}' (Segment: '<all>')", settings.datacenter)),
-        ("Server", format!("true (Bootstrap: {})", settings.is_bootstrap)),
+        ("Datacenter", format!("'{}' (Segment: '{segment}')", settings.datacenter)),
+        ("Server", format!("{is_server} (Bootstrap: {founds_alone})")),
         (
             "Client Addr",
             format!(
-                "[{}] (HTTP: {}, HTTPS: -1, gRPC: -1, DNS: {})",
+                "[{}] (HTTP: {}, HTTPS: {}, gRPC: -1, DNS: {})",
                 client.join(" "),
                 port(daemon.http()),
+                port(daemon.https()),
                 port(daemon.dns())
             ),
         ),
-        ("Cluster Addr", format!("{} (LAN: {}, WAN: {wan})", network.advertise, network.serf_lan_port)),
+        ("Cluster Addr", format!("{} (LAN: {}, WAN: {wan})", network.advertise, reach.lan.port())),
         (
             "Encrypt",
-            "Gossip: false, TLS-Outgoing: false, TLS-Incoming: false, Auto-Encrypt-TLS: false".to_owned(),
+            format!(
+                "Gossip: {encrypted}, TLS-Outgoing: {secured}, TLS-Incoming: {secured}, Auto-Encrypt-TLS: false"
+            ),
         ),
     ];
     let mut text = String::new();
