@@ -1,12 +1,10 @@
 //! Real programs that use a registry, where they are installed.
 
 use std::io::Write;
-use std::net::{Ipv4Addr, TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 
 /// Folders searched after those in `PATH`: servers are often not in a user's path.
 const MORE_FOLDERS: [&str; 3] = ["/usr/local/sbin", "/usr/sbin", "/sbin"];
@@ -63,24 +61,4 @@ pub fn skip(reason: &str) {
     let test = std::thread::current().name().unwrap_or("a test").to_owned();
     // Nowhere to complain when even standard error is closed.
     let _ = writeln!(std::io::stderr(), "skipped {test}: {reason}");
-}
-
-/// Ports that the system does not hand out by itself, so that no client's connection takes one in the meantime.
-const PORTS: std::ops::Range<u32> = 10_240..32_768;
-
-/// A port that was free a moment ago, for programs that cannot take port 0 and say which they got. No two calls in
-/// a process give the same one, and processes begin at different places.
-pub fn free_port() -> Result<u16> {
-    static NEXT: AtomicU32 = AtomicU32::new(0);
-    let count = PORTS.end - PORTS.start;
-    for _ in 0..count {
-        let at =
-            std::process::id().wrapping_mul(61).wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed)) % count;
-        let port = u16::try_from(PORTS.start + at)?;
-        let address = (Ipv4Addr::LOCALHOST, port);
-        if TcpListener::bind(address).is_ok() && UdpSocket::bind(address).is_ok() {
-            return Ok(port);
-        }
-    }
-    bail!("every port of 127.0.0.1 from {} to {} is taken", PORTS.start, PORTS.end - 1)
 }

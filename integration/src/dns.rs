@@ -60,7 +60,7 @@ impl DnsProbe {
 
     /// Sends any bytes and returns what comes back within `limit`, if anything does.
     pub fn datagram(&self, bytes: &[u8], limit: Duration) -> Result<Option<Vec<u8>>> {
-        let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
+        let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
         socket.connect(self.address)?;
         socket.set_read_timeout(Some(limit))?;
         socket.send(bytes)?;

@@ -5,12 +5,14 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
 /// Longer than any wait a test asks for: an exchange that takes more is stuck.
 const EXCHANGE_LIMIT: Duration = Duration::from_secs(60);
+/// Read at once.
+const READ_BYTES: usize = 16 << 10;
 
 /// A request as it goes onto the wire; `Host`, `Connection` and `Content-Length` are added.
 #[derive(Debug, Clone, Default)]
@@ -51,20 +53,31 @@ impl Request {
 
     /// Sends it on a connection of its own and reads the whole answer.
     pub fn send(&self, address: SocketAddr) -> Result<Answer> {
-        let mut stream =
-            TcpStream::connect(address).with_context(|| format!("cannot connect to {address}"))?;
-        stream.set_read_timeout(Some(EXCHANGE_LIMIT))?;
-        stream.set_write_timeout(Some(EXCHANGE_LIMIT))?;
+        self.send_within(address, EXCHANGE_LIMIT)
+    }
+
+    /// The same, given up after `limit`; then nobody knows whether the server did it.
+    pub fn send_within(&self, address: SocketAddr, limit: Duration) -> Result<Answer> {
+        let deadline = Instant::now() + limit;
+        let mut stream = TcpStream::connect_timeout(&address, limit)
+            .with_context(|| format!("cannot connect to {address}"))?;
+        stream.set_write_timeout(Some(limit))?;
         // A server may answer and close before it has read a body that it does not want.
         let written = stream.write_all(&self.bytes());
         let mut received = Vec::new();
-        let read = stream.read_to_end(&mut received);
+        let read = read_to_end(&mut stream, &mut received, deadline);
         if received.is_empty() {
             written.context("the server closed before it read the request")?;
             read.context("the server did not answer")?;
             bail!("the server closed without an answer");
         }
-        Answer::parse(&received)
+        let answer = Answer::parse(&received)?;
+        let promised = answer.header("content-length").and_then(|length| length.parse::<usize>().ok());
+        // The answer to a HEAD tells the length of a body that does not come.
+        if self.method != "HEAD" && promised.is_some_and(|promised| answer.body.len() < promised) {
+            bail!("an answer cut after {} bytes of its body", answer.body.len());
+        }
+        Ok(answer)
     }
 
     fn bytes(&self) -> Vec<u8> {
@@ -124,6 +137,22 @@ impl Answer {
             answer.header("transfer-encoding").is_some_and(|value| value.eq_ignore_ascii_case("chunked"));
         answer.body = if chunked { dechunk(rest)? } else { rest.to_vec() };
         Ok(answer)
+    }
+}
+
+/// Reads until the server closes; an error is a connection that broke or took too long.
+fn read_to_end(stream: &mut TcpStream, received: &mut Vec<u8>, deadline: Instant) -> Result<()> {
+    let mut part = vec![0; READ_BYTES];
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            bail!("no whole answer in time");
+        }
+        stream.set_read_timeout(Some(left))?;
+        match stream.read(&mut part)? {
+            0 => return Ok(()),
+            length => received.extend_from_slice(&part[..length]),
+        }
     }
 }
 

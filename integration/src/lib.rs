@@ -5,17 +5,34 @@
 //! they expect is true.
 
 mod backend;
+mod battery;
 mod client;
+mod cluster;
 mod dns;
+mod federation;
+mod host;
 mod http;
+pub mod linear;
+mod link;
+mod namespace;
 mod node;
+mod pki;
+mod program;
 mod scenario;
 mod wait;
 
 pub use backend::Backend;
-pub use client::{Client, free_port, skip};
+pub use battery::Door;
+pub use client::{Client, skip};
+pub use cluster::{ClusterSettings, Place, TestCluster, calm};
 pub use dns::DnsProbe;
+pub use federation::{Federation, FederationSettings, Member};
+pub use host::{Host, Ports, free_port};
 pub use http::{Answer, Request};
-pub use node::{Program, Settings, TestNode};
+pub use link::{Condition, Forward, Link, Traffic};
+pub use namespace::Network;
+pub use node::{Ready, Settings, TestNode};
+pub use pki::{Authority, Identity};
+pub use program::Program;
 pub use scenario::{Scenario, Verdict};
 pub use wait::eventually;

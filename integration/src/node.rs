@@ -1,7 +1,8 @@
-//! A running server: the real program in a process of its own, with its own data folder and ports.
+//! A running agent: the real program in a process of its own, with its own data folder and ports.
 
+use std::ffi::OsString;
 use std::fs::{self, File};
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
@@ -12,32 +13,29 @@ use nix::unistd::Pid;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::client::free_port;
+use crate::host::{Host, free_port};
 use crate::http::{Answer, Request};
+use crate::program::Program;
 use crate::wait::eventually;
 
 /// How long a server may take to lead and to know its own node, on a busy machine.
 const READY_LIMIT: Duration = Duration::from_secs(60);
 /// How long a server may take to end after it was asked to.
 const END_LIMIT: Duration = Duration::from_secs(30);
-
-/// Names a Consul that the tests are to run against instead of our program.
-const PEER: &str = "TRIBUNE_TEST_PEER";
-
-/// Which program to start.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Program {
-    /// Ours, as built together with the tests; `TRIBUNE_PROGRAM` names another build of it.
-    Tribune,
-    /// A Consul at this path, to check that a scenario expects what is true.
-    Consul(PathBuf),
-}
+/// How long one look at a starting node may take.
+const LOOK_LIMIT: Duration = Duration::from_secs(5);
 
 /// How to start a node.
 #[derive(Debug, Clone)]
 pub struct Settings {
     /// The program.
     pub program: Program,
+    /// Where it runs.
+    pub host: Host,
+    /// What follows `agent` on the command line, before the data folder and the configuration file.
+    pub arguments: Vec<String>,
+    /// When it counts as started.
+    pub ready: Ready,
     /// Laid over the configuration that every test node has.
     pub configuration: Value,
     /// A command that executes the one appended to it, such as a shell that sets a limit first.
@@ -46,48 +44,37 @@ pub struct Settings {
     pub data_dir: Option<PathBuf>,
 }
 
-/// A node of one server datacenter `dc1`, named `scenario`.
+/// When a node counts as started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ready {
+    /// It leads its datacenter and the catalog has its own node.
+    Leads,
+    /// It answers over HTTP; whether it belongs to a datacenter is looked at elsewhere.
+    Answers,
+}
+
+/// A node; unless told otherwise the only server of datacenter `dc1`, named `scenario`.
 pub struct TestNode {
     settings: Settings,
     folder: TempDir,
     child: Child,
+    running: bool,
     http: SocketAddr,
     dns: SocketAddr,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { program: Program::under_test(), configuration: json!({}), wrapper: Vec::new(), data_dir: None }
-    }
-}
-
-impl Program {
-    /// Ours, unless `TRIBUNE_TEST_PEER` names a Consul.
-    pub fn under_test() -> Self {
-        std::env::var_os(PEER).map_or(Self::Tribune, |path| Self::Consul(path.into()))
-    }
-
-    /// The file to execute.
-    pub fn path(&self) -> Result<PathBuf> {
-        match self {
-            Self::Consul(path) => Ok(path.clone()),
-            Self::Tribune => match std::env::var_os("TRIBUNE_PROGRAM") {
-                Some(path) => Ok(path.into()),
-                None => beside_the_tests(),
-            },
+        Self {
+            program: Program::under_test(),
+            host: Host::local(),
+            arguments: vec!["-server".to_owned(), "-bootstrap-expect=1".to_owned()],
+            ready: Ready::Leads,
+            configuration: json!({}),
+            wrapper: Vec::new(),
+            data_dir: None,
         }
     }
-}
-
-/// Tests run from `target/<profile>/deps`; the program that Cargo built for them lies one folder up.
-fn beside_the_tests() -> Result<PathBuf> {
-    let test = std::env::current_exe()?;
-    let folder = test.parent().and_then(Path::parent).context("the tests run outside a target folder")?;
-    let program = folder.join("tribune-under-test");
-    if !program.exists() {
-        bail!("{} is missing: run the tests with cargo, which builds it", program.display());
-    }
-    Ok(program)
 }
 
 impl TestNode {
@@ -104,12 +91,22 @@ impl TestNode {
     }
 
     /// Starts a node without waiting for it.
-    fn launch(settings: Settings) -> Result<Self> {
+    pub fn launch(settings: Settings) -> Result<Self> {
         let folder = TempDir::with_prefix("tribune-test-")?;
         write_configuration(&settings, folder.path())?;
         let child = spawn(&settings, folder.path())?;
-        let nowhere = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        Ok(Self { settings, folder, child, http: nowhere, dns: nowhere })
+        let nowhere = SocketAddr::from((settings.host.address, 0));
+        Ok(Self { settings, folder, child, running: true, http: nowhere, dns: nowhere })
+    }
+
+    /// The program that runs here.
+    pub fn program(&self) -> &Program {
+        &self.settings.program
+    }
+
+    /// Whether it was started and not killed since; a node that was stopped by a signal still runs.
+    pub fn running(&self) -> bool {
+        self.running
     }
 
     /// Address of the HTTP API.
@@ -147,7 +144,16 @@ impl TestNode {
         Request::new("GET", target).send(self.http)
     }
 
-    /// A PUT of JSON that must be answered 200.
+    /// A GET that must be answered 200 with JSON.
+    pub fn json(&self, target: &str) -> Result<Value> {
+        let answer = self.get(target)?;
+        if answer.status != 200 {
+            bail!("GET {target} was answered {}: {}", answer.status, answer.text());
+        }
+        answer.json()
+    }
+
+    /// A PUT of JSON (of nothing for null) that must be answered 200.
     pub fn put(&self, target: &str, body: &Value) -> Result<Answer> {
         let body = if body.is_null() { String::new() } else { body.to_string() };
         let answer = Request::new("PUT", target).body(body).send(self.http)?;
@@ -166,6 +172,7 @@ impl TestNode {
     pub fn kill(&mut self) -> Result<()> {
         self.child.kill()?;
         self.child.wait()?;
+        self.running = false;
         Ok(())
     }
 
@@ -177,13 +184,34 @@ impl TestNode {
             Ok(ended.is_some())
         })
         .with_context(|| self.log_tail())?;
+        self.running = false;
         ended.context("the program has not ended")
     }
 
     /// Starts the program again on the same data, when it was killed or has ended.
     pub fn restart(&mut self) -> Result<()> {
-        self.child = spawn(&self.settings, self.folder.path())?;
+        self.relaunch()?;
         self.wait_ready()
+    }
+
+    /// The same without waiting for it.
+    pub fn relaunch(&mut self) -> Result<()> {
+        self.child = spawn(&self.settings, self.folder.path())?;
+        self.running = true;
+        Ok(())
+    }
+
+    /// Lays something over the configuration; it counts from the next start on.
+    pub fn configure(&mut self, over: &Value) -> Result<()> {
+        lay_over(&mut self.settings.configuration, over);
+        write_configuration(&self.settings, self.folder.path())
+    }
+
+    /// Moves to another host, which counts from the next start on.
+    pub fn move_to(&mut self, host: Host) {
+        self.http.set_ip(host.address.into());
+        self.dns.set_ip(host.address.into());
+        self.settings.host = host;
     }
 
     /// Starts the program on data that it is expected to refuse: its exit status and all it said.
@@ -198,8 +226,9 @@ impl TestNode {
         self.settings.wrapper.clear();
     }
 
-    fn wait_ready(&mut self) -> Result<()> {
-        eventually("the server is ready", READY_LIMIT, || {
+    /// Waits until the node is ready in the sense of its settings; fails at once when the program ends instead.
+    pub fn wait_ready(&mut self) -> Result<()> {
+        eventually("the node is ready", READY_LIMIT, || {
             if let Some(status) = self.child.try_wait()? {
                 bail!("the program ended ({status}):\n{}", self.log());
             }
@@ -209,14 +238,27 @@ impl TestNode {
             };
             self.http.set_port(http);
             self.dns.set_port(dns);
-            let Ok(leader) = self.get("/v1/status/leader") else { return Ok(false) };
-            let Ok(checks) = self.get("/v1/health/node/scenario") else { return Ok(false) };
-            Ok(leader.status == 200 && leader.body.len() > 2 && checks.text().contains("serfHealth"))
+            Ok(match self.settings.ready {
+                Ready::Answers => self.answers(),
+                Ready::Leads => self.leads(),
+            })
         })
         .with_context(|| self.log_tail())
     }
 
-    fn log_tail(&self) -> String {
+    fn answers(&self) -> bool {
+        let answer = Request::new("GET", "/v1/agent/self").send_within(self.http, LOOK_LIMIT);
+        answer.is_ok_and(|answer| answer.status == 200)
+    }
+
+    fn leads(&self) -> bool {
+        let Ok(leader) = self.get("/v1/status/leader") else { return false };
+        let Ok(checks) = self.get("/v1/health/node/scenario") else { return false };
+        leader.status == 200 && leader.body.len() > 2 && checks.text().contains("serfHealth")
+    }
+
+    /// The last lines of the log, for messages.
+    pub fn log_tail(&self) -> String {
         let log = self.log();
         let lines: Vec<_> = log.lines().collect();
         format!("the end of its log:\n{}", lines[lines.len().saturating_sub(30)..].join("\n"))
@@ -234,13 +276,13 @@ impl Drop for TestNode {
 fn spawn(settings: &Settings, folder: &Path) -> Result<Child> {
     let program = settings.program.path()?;
     let log = File::create(folder.join("log"))?;
-    let mut words = settings.wrapper.iter();
-    let mut command = words.next().map_or_else(|| Command::new(&program), Command::new);
-    if !settings.wrapper.is_empty() {
-        command.args(words).arg(&program);
-    }
-    let child = command
-        .args(["agent", "-server", "-bootstrap-expect=1"])
+    let wrappers = settings.host.wrapper.iter().chain(&settings.wrapper).map(OsString::from);
+    let words: Vec<_> = wrappers.chain([program.clone().into()]).collect();
+    let (first, rest) = words.split_first().context("nothing to start")?;
+    let child = Command::new(first)
+        .args(rest)
+        .arg("agent")
+        .args(&settings.arguments)
         .arg(format!("-data-dir={}", data_dir(settings, folder).display()))
         .arg(format!("-config-file={}", folder.join("agent.json").display()))
         .stdin(Stdio::null())
@@ -256,7 +298,8 @@ fn data_dir(settings: &Settings, folder: &Path) -> PathBuf {
 
 fn write_configuration(settings: &Settings, folder: &Path) -> Result<()> {
     let mut configuration = json!({
-        "datacenter": "dc1", "node_name": "scenario", "bind_addr": "127.0.0.1", "client_addr": "127.0.0.1",
+        "datacenter": "dc1", "node_name": "scenario",
+        "bind_addr": settings.host.address, "client_addr": settings.host.address,
         "log_level": "INFO", "disable_update_check": true, "performance": {"raft_multiplier": 1},
         "ports": ports(&settings.program)?,
     });
@@ -267,7 +310,7 @@ fn write_configuration(settings: &Settings, folder: &Path) -> Result<()> {
 
 /// Ours is asked to take any port and says which; Consul cannot do that and gets ports that were free just now.
 fn ports(program: &Program) -> Result<Value> {
-    if *program == Program::Tribune {
+    if !program.is_consul() {
         return Ok(
             json!({"http": 0, "dns": 0, "server": 0, "serf_lan": 0, "serf_wan": -1, "https": -1, "grpc": -1}),
         );
@@ -279,7 +322,7 @@ fn ports(program: &Program) -> Result<Value> {
 }
 
 /// Objects are merged, everything else is replaced.
-fn lay_over(under: &mut Value, over: &Value) {
+pub(crate) fn lay_over(under: &mut Value, over: &Value) {
     match (under, over) {
         (Value::Object(under), Value::Object(over)) => {
             for (key, value) in over {

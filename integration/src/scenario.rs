@@ -35,7 +35,8 @@ use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
 use crate::http::Request;
-use crate::node::{Program, Settings, TestNode};
+use crate::node::{Settings, TestNode};
+use crate::program::Program;
 use crate::wait::eventually;
 use expect::Expected;
 
@@ -98,7 +99,7 @@ impl Scenario {
 
     /// Runs all steps against a fresh server; the error says which line was not as expected.
     pub fn run(&self, program: &Program) -> Result<Verdict> {
-        let consul = *program != Program::Tribune;
+        let consul = program.is_consul();
         if self.tribune_only && consul {
             return Ok(Verdict::NotForConsul);
         }

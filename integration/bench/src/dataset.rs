@@ -3,6 +3,7 @@
 //! Ten instances to a service, a hundred to a node, every instance with one passing check, an address, two
 //! tags and a pair of metadata: what a small real service brings along.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -11,7 +12,6 @@ use anyhow::{Result, bail};
 use bytes::Bytes;
 use serde_json::json;
 
-use crate::server::Server;
 use crate::wire::{Connection, request};
 
 /// Instances of each service: what the figures call "an answer of 10".
@@ -53,12 +53,12 @@ pub(crate) fn instance(number: usize) -> Bytes {
 }
 
 /// Registers instances `from..to` and says how long it took.
-pub(crate) async fn load(server: &Server, from: usize, to: usize) -> Result<Duration> {
+pub(crate) async fn load(address: SocketAddr, from: usize, to: usize) -> Result<Duration> {
     let next = Arc::new(AtomicUsize::new(from));
     let started = Instant::now();
     let mut loaders = tokio::task::JoinSet::new();
     for _ in 0..LOADERS {
-        let (next, address) = (next.clone(), server.http());
+        let next = next.clone();
         loaders.spawn(async move {
             let mut connection = Connection::open(address).await?;
             loop {

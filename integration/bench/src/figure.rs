@@ -1,19 +1,25 @@
 //! The figures that can be measured, by the names that `--only` takes.
 
+mod cluster;
 mod dns;
+mod failover;
 mod http;
 mod memory;
 mod register;
+mod renew;
 mod restart;
+mod wan;
 mod watch;
 
 use std::time::Duration;
 
 use anyhow::Result;
+use tribune_integration::TestCluster;
 
 pub(crate) use memory::{Baseline, PER_INSTANCE, RAW};
 pub(crate) use register::{LOAD_BYTES, LOAD_RATE};
 pub(crate) use restart::{LIMIT as RESTART_LIMIT, SERVING, once as restart};
+pub(crate) use wan::{Distance, INSTANCES as WAN_INSTANCES, round as wan};
 
 use crate::record::Measure;
 use crate::server::Server;
@@ -33,6 +39,14 @@ pub(crate) enum Figure {
     Memory,
     /// From `kill -9` and start to the first correct answer.
     Restart,
+    /// Three servers: registrations, KV puts, consistent reads at the leader and at a follower.
+    Cluster,
+    /// Three servers: from `kill -9` of the leader to the next acknowledged write.
+    Failover,
+    /// Three servers: renewals of checks and sessions, and what they write to disk.
+    Renew,
+    /// Two datacenters: `?dc=` plain and cached, DNS of the other one, watching it, living without it.
+    Wan,
 }
 
 /// What the command line says about how long and how hard to measure.
@@ -63,6 +77,26 @@ impl Figure {
             Self::Watch => watch::round(server, effort).await,
             // These two change the server's life and are taken between the rounds.
             Self::Memory | Self::Restart => Ok(Readings::new()),
+            // These have servers of their own.
+            Self::Cluster | Self::Failover | Self::Renew | Self::Wan => Ok(Readings::new()),
+        }
+    }
+
+    /// The figures that are taken on three servers, in this order: the last one kills some.
+    pub(crate) const CLUSTERED: [Self; 3] = [Self::Cluster, Self::Renew, Self::Failover];
+
+    /// Whether it is taken on the single servers.
+    pub(crate) fn is_single(self) -> bool {
+        self != Self::Wan && !Self::CLUSTERED.contains(&self)
+    }
+
+    /// Measures one round of this figure on three servers.
+    pub(crate) async fn clustered(self, cluster: &mut TestCluster, effort: &Effort) -> Result<Readings> {
+        match self {
+            Self::Cluster => cluster::round(cluster, effort).await,
+            Self::Renew => renew::round(cluster, effort).await,
+            Self::Failover => failover::round(cluster).await,
+            _ => Ok(Readings::new()),
         }
     }
 }

@@ -6,6 +6,7 @@
 
 mod dataset;
 mod figure;
+mod formation;
 mod load;
 mod machine;
 mod process;
@@ -38,7 +39,7 @@ struct Arguments {
     /// Our program; by default the release binary beside this one
     #[arg(long)]
     ours: Option<PathBuf>,
-    /// Figures to take
+    /// Figures to take; also cluster, renew and failover on three servers, and wan on two datacenters
     #[arg(long, value_delimiter = ',', default_value = "dns,http,register,watch,memory,restart")]
     only: Vec<Figure>,
     /// Numbers of registered instances at which everything is measured, rising
@@ -53,6 +54,9 @@ struct Arguments {
     /// Rounds of the restart figure, which takes minutes with some peers
     #[arg(long, default_value_t = 1)]
     restart_rounds: usize,
+    /// How often the leader of three servers is killed in the failover figure
+    #[arg(long, default_value_t = 10)]
+    kills: usize,
     /// Blocked watchers to wake: 1000 and 10000 are known
     #[arg(long, value_delimiter = ',', default_value = "1000,10000")]
     watchers: Vec<usize>,
@@ -102,7 +106,7 @@ async fn measure(arguments: Arguments) -> Result<()> {
     }
     let (rounds, seconds, json) = (arguments.rounds, arguments.seconds, arguments.json.clone());
     let bench = Bench::start(arguments, &programs).await?;
-    let (records, failures) = bench.run().await?;
+    let (records, failures) = bench.run(&programs).await?;
     let run = Run { machine, programs, rounds, seconds, failures };
     report::print(&run, &records);
     if let Some(path) = json {
@@ -114,8 +118,10 @@ async fn measure(arguments: Arguments) -> Result<()> {
 impl Bench {
     async fn start(arguments: Arguments, programs: &[Program]) -> Result<Self> {
         let mut servers = Vec::new();
-        for program in programs {
-            servers.push(Server::start(program).await?);
+        if arguments.only.iter().any(|figure| figure.is_single()) {
+            for program in programs {
+                servers.push(Server::start(program).await?);
+            }
         }
         let effort = Effort {
             duration: Duration::from_secs_f64(arguments.seconds),
@@ -129,7 +135,20 @@ impl Bench {
         Ok(Self { arguments, effort, servers, records: Records::default(), failures: Vec::new(), progress })
     }
 
-    async fn run(mut self) -> Result<(Records, Vec<String>)> {
+    async fn run(mut self, programs: &[Program]) -> Result<(Records, Vec<String>)> {
+        if !self.servers.is_empty() {
+            self.single().await?;
+        }
+        // What follows has servers of its own; these would only be in the way.
+        self.servers.clear();
+        self.clustered(programs).await?;
+        self.federated(programs).await?;
+        self.progress.finish_and_clear();
+        Ok((self.records, self.failures))
+    }
+
+    /// The figures of single servers, at all sizes.
+    async fn single(&mut self) -> Result<()> {
         let mut baselines = Vec::new();
         for server in &self.servers {
             baselines.push(Baseline::take(server).await?);
@@ -147,8 +166,7 @@ impl Bench {
         if self.arguments.only.contains(&Figure::Restart) {
             self.restarts(loaded).await?;
         }
-        self.progress.finish_and_clear();
-        Ok((self.records, self.failures))
+        Ok(())
     }
 
     /// Loads up to `size` and takes what loading itself shows.
@@ -157,7 +175,7 @@ impl Bench {
             let label = &server.program.label;
             self.progress.set_message(format!("{label}: loading {size} instances"));
             let written = process::written_bytes(server.pid())?;
-            let took = dataset::load(server, from, size).await?;
+            let took = dataset::load(server.http(), from, size).await?;
             let written = process::written_bytes(server.pid())? - written;
             let added = (size - from) as f64;
             if self.arguments.only.contains(&Figure::Register) && size > from {

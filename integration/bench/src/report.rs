@@ -29,7 +29,7 @@ pub(crate) fn print(run: &Run, records: &Records) {
         println!("{}: {}", program.label, program.version);
     }
     println!(
-        "medians of up to {} interleaved rounds of {} s; one server each, durable, client on the same machine\n",
+        "medians of up to {} interleaved rounds of {} s; durable, all servers and clients on the same machine\n",
         run.rounds, run.seconds
     );
     println!("{}", table(run, records));

@@ -56,6 +56,17 @@ impl Program {
     }
 }
 
+impl Program {
+    /// As the harness of the tests starts it.
+    pub(crate) fn under_test(&self) -> tribune_integration::Program {
+        if self.version.starts_with("Consul") {
+            tribune_integration::Program::Consul(self.path.clone())
+        } else {
+            tribune_integration::Program::Build(self.path.clone())
+        }
+    }
+}
+
 impl Server {
     /// Starts the program on free loopback ports with an empty data folder and waits until it takes writes.
     pub(crate) async fn start(program: &Program) -> Result<Self> {

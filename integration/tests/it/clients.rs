@@ -3,6 +3,7 @@
 mod dig;
 mod haproxy;
 mod prometheus;
+mod python;
 
 use std::net::Ipv4Addr;
 

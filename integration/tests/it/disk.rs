@@ -6,7 +6,9 @@ use std::process::Command;
 
 use anyhow::Result;
 use serde_json::json;
-use tribune_integration::{Program, Request, Settings, TestNode, skip};
+use tribune_integration::{Program, Request, Settings, TestCluster, TestNode, eventually, skip};
+
+use crate::LIMIT;
 
 /// Size of the disk that is filled up.
 const SMALL_DISK: &str = "size=12m";
@@ -32,6 +34,54 @@ fn a_full_disk_refuses_writes_with_a_reason_and_keeps_what_was_acknowledged() {
     node.kill().unwrap();
     node.restart().unwrap();
     assert_all_there(&node, acknowledged);
+}
+
+#[test]
+fn one_full_disk_among_three_stops_nobody_and_names_its_reason() {
+    let mut cluster = TestCluster::start(3, 0).unwrap();
+    let full = cluster.followers().unwrap()[0];
+    cluster.kill(full).unwrap();
+    let data = cluster.node(full).data_dir();
+    let aside = data.with_extension("aside");
+    fs::rename(&data, &aside).unwrap();
+    fs::create_dir(&data).unwrap();
+    let Some(_disk) = SmallDisk::mount_at(data.clone()) else {
+        return skip("no permission to mount a small disk: this test needs root");
+    };
+    assert!(Command::new("cp").arg("-a").arg(aside.join(".")).arg(&data).status().unwrap().success());
+    cluster.restart(full).unwrap();
+    cluster.wait_formed().unwrap();
+    // What a full disk says: the words in which the system and the program speak of it.
+    let says = |log: &str| {
+        let log = log.to_lowercase();
+        log.contains("no space left") || (log.contains("free") && log.contains("disk"))
+    };
+    let mut written = 0;
+    eventually("the full server says why it cannot go on", LIMIT * 2, || {
+        cluster.write(&format!("filler/{written}"), &"x".repeat(PADDING_BYTES * 16))?;
+        written += 1;
+        Ok(says(&cluster.node(full).log()))
+    })
+    .unwrap();
+    // The others go on, whoever leads now.
+    for number in 0..20 {
+        cluster.write(&format!("after/{number}"), "fine").unwrap();
+    }
+    let healthy = cluster.servers().find(|server| *server != full).unwrap();
+    let keys = cluster.node(healthy).json("/v1/kv/filler/?keys&consistent").unwrap();
+    assert_eq!(keys.as_array().unwrap().len(), written, "acknowledged and lost");
+    // With room again it comes back by itself or after a restart, and has everything.
+    let grown = Command::new("mount").args(["-o", "remount,size=256m"]).arg(&data).status().unwrap();
+    assert!(grown.success(), "the disk could not be enlarged");
+    let _ = cluster.kill(full);
+    cluster.restart(full).unwrap();
+    cluster.wait_formed().unwrap();
+    eventually("it has what was written meanwhile", LIMIT, || {
+        Ok(cluster.look(full, "/v1/kv/after/19?stale&raw")?.text() == "fine")
+    })
+    .unwrap();
+    // The disk goes before the node's folder does.
+    cluster.kill(full).unwrap();
 }
 
 #[test]
@@ -84,17 +134,23 @@ fn damaged_files_are_refused_by_name_and_nothing_is_changed() {
 /// A disk of a few megabytes, gone with the value.
 struct SmallDisk {
     path: PathBuf,
-    _folder: tempfile::TempDir,
+    _folder: Option<tempfile::TempDir>,
 }
 
 impl SmallDisk {
-    fn mount() -> Option<Self> {
-        let folder = tempfile::TempDir::with_prefix("tribune-disk-").unwrap();
-        let path = folder.path().to_owned();
+    /// Over a folder that there is.
+    fn mount_at(path: PathBuf) -> Option<Self> {
         let mounted =
             Command::new("mount").args(["-t", "tmpfs", "-o", SMALL_DISK, "tmpfs"]).arg(&path).output();
         mounted.ok().filter(|output| output.status.success())?;
-        Some(Self { path, _folder: folder })
+        Some(Self { path, _folder: None })
+    }
+
+    fn mount() -> Option<Self> {
+        let folder = tempfile::TempDir::with_prefix("tribune-disk-").unwrap();
+        let mut disk = Self::mount_at(folder.path().to_owned())?;
+        disk._folder = Some(folder);
+        Some(disk)
     }
 }
 

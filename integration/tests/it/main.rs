@@ -4,11 +4,20 @@
 
 use std::time::Duration;
 
+mod battery;
 mod blocking;
+mod certificates;
+mod chaos;
 mod clients;
+mod cluster;
+mod comeback;
 mod crash;
 mod disk;
+mod failover;
+mod federation;
 mod flood;
+mod leases;
+mod partitions;
 mod scenarios;
 mod tidy;
 

@@ -53,7 +53,7 @@ pub(super) async fn round(server: &Server, instances: usize, effort: &Effort) ->
 }
 
 /// Throughput: two threads with half of the sockets each, so that the generator can use both cores.
-fn flood(address: SocketAddr, questions: &Arc<Vec<Vec<u8>>>, duration: Duration) -> Result<Tally> {
+pub(super) fn flood(address: SocketAddr, questions: &Arc<Vec<Vec<u8>>>, duration: Duration) -> Result<Tally> {
     let threads: Vec<_> = (0..2)
         .map(|number| {
             let questions = questions.clone();
@@ -211,13 +211,13 @@ fn with_id(question: &[u8], id: u16) -> Vec<u8> {
 
 fn questions(instances: usize) -> Vec<Vec<u8>> {
     let services = (instances / INSTANCES_PER_SERVICE).min(SERVICES);
-    (0..services).map(|service| question(&service_of(service * INSTANCES_PER_SERVICE))).collect()
+    (0..services).map(|service| question(&service_of(service * INSTANCES_PER_SERVICE), None)).collect()
 }
 
 /// A question without id: one SRV query and an EDNS record that allows long answers.
-fn question(service: &str) -> Vec<u8> {
+pub(super) fn question(service: &str, datacenter: Option<&str>) -> Vec<u8> {
     let mut message = vec![0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 1];
-    for label in [service, "service", "consul"] {
+    for label in [Some(service), Some("service"), datacenter, Some("consul")].into_iter().flatten() {
         message.push(label.len() as u8);
         message.extend_from_slice(label.as_bytes());
     }

@@ -3,6 +3,7 @@
 //! The clients go round a ring of instances and change a port each time, so that the catalog does not grow
 //! while it is measured. Growth is seen by measuring at several sizes, and while loading.
 
+use std::net::SocketAddr;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Result, ensure};
@@ -33,28 +34,32 @@ const AGENT_ONE: Measure = Measure::higher("agent register, 1 client", "registra
 const AGENT_MANY: Measure = Measure::higher("agent register, 64 clients", "registrations/s");
 
 pub(super) async fn round(server: &Server, effort: &Effort) -> Result<Readings> {
-    // Each round begins with ports that the one before did not leave behind, so that every write is a change.
-    let salt = SystemTime::now().duration_since(UNIX_EPOCH)?.as_millis() as u64;
+    let salt = salt()?;
     let mut readings = Readings::new();
     for (measure, clients) in [(CATALOG_ONE, 1), (CATALOG_MANY, MANY)] {
         let shape = Shape { clients, duration: effort.duration, rate: None };
-        let rate = run(server, shape, move |client, turn| catalog(client, turn, salt)).await?;
+        let rate = run(server.http(), shape, move |client, turn| catalog(client, turn, salt)).await?;
         readings.push((measure, rate));
     }
     for (measure, clients) in [(AGENT_ONE, 1), (AGENT_MANY, MANY)] {
         let shape = Shape { clients, duration: effort.duration, rate: None };
-        let rate = run(server, shape, move |client, turn| agent(client, turn, salt)).await?;
+        let rate = run(server.http(), shape, move |client, turn| agent(client, turn, salt)).await?;
         readings.push((measure, rate));
     }
     Ok(readings)
 }
 
-async fn run<R>(server: &Server, shape: Shape, request: R) -> Result<f64>
+/// Each round begins with ports that the one before did not leave behind, so that every write is a change.
+pub(super) fn salt() -> Result<u64> {
+    Ok(SystemTime::now().duration_since(UNIX_EPOCH)?.as_millis() as u64)
+}
+
+pub(super) async fn run<R>(address: SocketAddr, shape: Shape, request: R) -> Result<f64>
 where
     R: Fn(usize, u64) -> Bytes + Send + Sync + 'static,
 {
-    let tally = load::run(server.http(), shape, request, |answer| answer.status == 200).await?;
-    ensure!(tally.wrong == 0, "{} of {} registrations were refused", tally.wrong, tally.answers);
+    let tally = load::run(address, shape, request, |answer| answer.status == 200).await?;
+    ensure!(tally.wrong == 0, "{} of {} requests were refused", tally.wrong, tally.answers);
     Ok(tally.per_second())
 }
 
@@ -62,7 +67,7 @@ fn port(turn: u64, ring: u64, salt: u64) -> u16 {
     1024 + ((turn / ring + salt) % 60_000) as u16
 }
 
-fn catalog(client: usize, turn: u64, salt: u64) -> Bytes {
+pub(super) fn catalog(client: usize, turn: u64, salt: u64) -> Bytes {
     let number = client * CATALOG_RING as usize + (turn % CATALOG_RING) as usize;
     let service = format!("ring-{:04}", number / 10);
     request("PUT", "/v1/catalog/register", &registration(&service, number, port(turn, CATALOG_RING, salt)))
