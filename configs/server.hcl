@@ -1,8 +1,8 @@
-# The server of a datacenter in production. Put it into /etc/tribune.d beside the files that define services;
+# The only server of a datacenter in production; dc1-server.hcl is one of three. Put it into /etc/tribune.d beside the files that define services;
 # the unit tribune.service reads the whole folder.
 
 server           = true
-bootstrap_expect = 1
+bootstrap_expect = 1 # a datacenter that is to survive the loss of a server needs three
 
 datacenter = "dc1"
 data_dir   = "/var/lib/tribune"
@@ -13,9 +13,15 @@ bind_addr = "0.0.0.0"
 # advertise_addr = "{{ GetInterfaceIP \"eth0\" }}"
 advertise_addr = "10.0.0.10"
 
-# The HTTP API and DNS are served to the hosts of this network. There is no access control and no TLS in this
-# version: whoever reaches the HTTP port may read and write, so let a firewall decide who does. A configuration that
-# asks for access control with default_policy = "deny" is refused rather than served open.
+# The HTTP API and DNS are served to the hosts of this network. There is no access control in this version: whoever
+# reaches the HTTP port may read and write, so let a firewall decide who does, or serve HTTPS to those alone who have a
+# certificate:
+#
+#   ports { http = -1 https = 8501 }
+#   ca_file, cert_file, key_file as in dc1-server.hcl
+#   verify_incoming_https = true
+#
+# A configuration that asks for access control with default_policy = "deny" is refused rather than served open.
 client_addr = "127.0.0.1 10.0.0.10"
 
 addresses {

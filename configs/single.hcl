@@ -4,7 +4,7 @@
 #   tribune agent -config-file=configs/single.hcl
 
 server           = true
-bootstrap_expect = 1 # this version runs one server per datacenter
+bootstrap_expect = 1 # it is alone and begins at once
 
 datacenter = "dc1"
 node_name  = "laptop"
