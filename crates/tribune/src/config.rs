@@ -175,7 +175,7 @@ pub struct Config {
     pub serf_wan: Option<String>,
     /// How voters are chosen when the datacenter begins; later the API changes it.
     pub autopilot: Autopilot,
-    /// Answer with `wan` addresses for instances of other datacenters. Default no.
+    /// DNS answers with `wan` addresses for instances of other datacenters; HTTP never does. Default no.
     pub translate_wan_addrs: Option<bool>,
     /// Address for traffic between nodes. Default `0.0.0.0`, with `-dev` `127.0.0.1`.
     pub bind_addr: Option<String>,
