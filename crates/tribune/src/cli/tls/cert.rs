@@ -10,7 +10,7 @@ use tribune_net::authority::{self, CertificateRequest, Holder};
 use super::files::{self, Pair};
 use crate::cli::output::print;
 
-const SERVER_WARNING: &str = "==> WARNING: Server Certificates grants authority to become a\n    server and access all state in the cluster including root keys\n    and all ACL tokens. Do not distribute them to production hosts\n    that are not server nodes. Store them as securely as CA keys.";
+const SERVER_WARNING: &str = "==> WARNING: whoever has this certificate and its key can be a server of the datacenter\n    and read and change everything in it. Copy them to servers only, and guard them like\n    the key of the CA.";
 
 /// Makes certificates.
 #[derive(Debug, clap::Subcommand)]
