@@ -52,12 +52,13 @@ impl Node {
             warn!(key, "this key was changed; restart the agent to apply it");
         }
         let new = Arc::new(merged(&old, read));
+        // First what can fail: otherwise a second attempt would find the rest taken over and half of it not applied.
+        self.controls.security.reload()?;
         self.local.reload(new.definitions.clone()).await?;
         self.settings.store(new.clone());
         self.controls.dns.replace(dns);
         self.controls.log.set_level(new.logging.level);
-        self.controls.security.reload()?;
-        if old.http != new.http {
+        if old.http != new.http || old.leasing != new.leasing {
             self.open_door();
         }
         if old.identity.meta != new.identity.meta {
