@@ -1,5 +1,6 @@
 //! Query parameters: `?dc`, `?index`, `?wait`, `?stale` and the rest, with Consul's answers to bad ones.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::time::Duration;
 
@@ -287,6 +288,14 @@ pub fn decode_path(segment: &str) -> Result<String, ApiError> {
     unescape(segment, false).ok_or_else(|| {
         ApiError::bad_request(format!("Invalid URL path: bad percent escape or not UTF-8 in {segment:?}"))
     })
+}
+
+/// A path as a router reads it. What cannot be decoded reaches no route and is left as it is.
+pub fn routed_path(path: &str) -> Cow<'_, str> {
+    match path.contains('%').then(|| unescape(path, false)).flatten() {
+        Some(decoded) => Cow::Owned(decoded),
+        None => Cow::Borrowed(path),
+    }
 }
 
 fn decode(text: &str) -> Result<String, ApiError> {

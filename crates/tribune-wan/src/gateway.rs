@@ -19,6 +19,7 @@ use http_body_util::Full;
 use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tower::{Service, ServiceExt};
+use tribune_api::params::routed_path;
 use tribune_core::Datacenter;
 use tribune_net::{PeerIdentity, PeerRole};
 
@@ -118,7 +119,8 @@ impl<S> Gateway<S> {
             let text = format!("the request went in a circle: {} and back to {}", via.join(", "), self.own);
             return Err(Failure::refused(StatusCode::LOOP_DETECTED, text));
         }
-        let is_api = parcel.path.starts_with(API_PREFIX) && !parcel.path.starts_with(AGENT_PREFIX);
+        let path = routed_path(&parcel.path);
+        let is_api = path.starts_with(API_PREFIX) && !path.starts_with(AGENT_PREFIX);
         if !(is_api || parcel.path.starts_with(RPC_PREFIX)) || parcel.path == PROPOSE_PATH {
             return Err(forbidden(format!("{} is not answered for other datacenters", parcel.path)));
         }

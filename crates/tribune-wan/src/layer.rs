@@ -10,7 +10,7 @@ use futures::future::{BoxFuture, Either, MapOk};
 use http::{Method, Request, Response};
 use http_body::Body;
 use tower::{Layer, Service};
-use tribune_api::params::decode_path;
+use tribune_api::params::{decode_path, routed_path};
 use tribune_api::{Layout, Query};
 use tribune_core::Datacenter;
 
@@ -126,9 +126,9 @@ fn summarised<A>(request: &Request<A>) -> Option<String> {
 
 /// The other datacenter that a request is for. A query that cannot be read stays, to be refused with its reason.
 fn elsewhere(own: &Datacenter, uri: &http::Uri) -> Option<String> {
-    // An escaped name, too, has one of these letters or a percent sign.
-    let raw = uri.query().filter(|raw| raw.contains(['d', 'c', '%']))?;
-    if uri.path().starts_with(AGENT_PREFIX) {
+    // An escaped name has a percent sign.
+    let raw = uri.query().filter(|raw| raw.contains("dc") || raw.contains('%'))?;
+    if routed_path(uri.path()).starts_with(AGENT_PREFIX) {
         return None;
     }
     let query = Query::parse(raw).ok()?;
@@ -164,6 +164,7 @@ mod tests {
             "/v1/catalog/nodes?filter=dc",
             "/v1/catalog/nodes?dc=%zz",
             "/v1/agent/self?dc=dc2",
+            "/v1/%61gent/self?dc=dc2",
         ] {
             assert_eq!(ask(uri).await, (200, uri.to_owned()));
         }

@@ -70,6 +70,8 @@ fn only_the_right_certificates_are_let_in() {
     let far_forged = stranger.server("dc2").unwrap();
     let look = ("GET", "/v1/status/leader");
     let vote = ("POST", "/raft/vote");
+    // Whoever may ask for what is registered may not command the agent, however that is written.
+    let (stop, stop_escaped) = (("PUT", "/v1/agent/leave"), ("PUT", "/v1/%61gent/leave"));
     let gossip = ("POST", "/gossip/packet");
     let cases = [
         ("a server of this datacenter on the RPC port", rpc, Some(&server), look, Came::Through),
@@ -79,6 +81,8 @@ fn only_the_right_certificates_are_let_in() {
         ("a stranger on the RPC port", rpc, Some(&forged), vote, Came::Shut),
         ("a client agent that votes", rpc, Some(&client), vote, Came::Forbidden),
         ("a client agent that asks", rpc, Some(&client), look, Came::Through),
+        ("a client agent that stops the server", rpc, Some(&client), stop, Came::Forbidden),
+        ("a client agent that does so in disguise", rpc, Some(&client), stop_escaped, Came::Forbidden),
         ("a server of another datacenter that votes", rpc, Some(&far_server), vote, Came::Shut),
         ("a client agent of another datacenter that votes", rpc, Some(&far_client), vote, Came::Shut),
         ("a server of another datacenter that gossips", wan, Some(&far_server), gossip, Came::Through),

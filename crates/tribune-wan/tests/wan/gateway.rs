@@ -68,6 +68,7 @@ async fn nobody_else_is() {
         (server, Some("dc1"), "", "/v1/kv/a", 403, "does not say which datacenter"),
         (server, Some("dc1"), "dc2,dc1", "/v1/kv/a", 508, "in a circle"),
         (server, Some("dc1"), "dc1", "/v1/agent/self", 403, "not answered for other datacenters"),
+        (server, Some("dc1"), "dc1", "/v1/%61gent/leave", 403, "not answered for other datacenters"),
         (server, Some("dc1"), "dc1", "/raft/vote", 403, "not answered for other datacenters"),
         (server, Some("dc1"), "dc1", "/rpc/propose", 403, "not answered for other datacenters"),
         (server, Some("dc1"), "dc1", "/v1/kv/a?dc=dc8", 500, "No path to datacenter"),

@@ -14,6 +14,7 @@ use futures::future::{BoxFuture, Either, Ready, ready};
 use http::{Method, Request, Response, StatusCode};
 use ipnet::IpNet;
 use tower::Service;
+use tribune_api::params::routed_path;
 use tribune_http::{Body, HttpService};
 use tribune_net::ClientAddress;
 use tribune_wan::{DcBody, DcService, Uplink};
@@ -26,6 +27,7 @@ const EVENT_PREFIX: &str = "/v1/event/";
 
 const BLOCKED: &str = "Endpoint is blocked by agent configuration";
 const RESTRICTED: &str = "Access is restricted";
+const NOT_FOR_NODES: &str = "an agent's own endpoints are not answered for other nodes: ask its HTTP port";
 const CLOSED: &str = "the agent is starting; ask again";
 
 /// Who may ask what.
@@ -61,7 +63,7 @@ struct Inside {
     within: Within,
 }
 
-/// The same service for other nodes: the rules are about clients.
+/// The same service for other nodes: the rules are about clients, and an agent's own endpoints are for them alone.
 #[derive(Clone)]
 pub(crate) struct BackDoor(pub(crate) Door);
 
@@ -99,6 +101,7 @@ impl Within {
 
 /// Whether each agent answers for itself.
 fn is_of_node(path: &str) -> bool {
+    let path = routed_path(path);
     path.starts_with(AGENT_PREFIX) || path.starts_with(EVENT_PREFIX)
 }
 
@@ -141,6 +144,9 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
+        if routed_path(request.uri().path()).starts_with(AGENT_PREFIX) {
+            return Either::Right(refusal(StatusCode::FORBIDDEN, NOT_FOR_NODES));
+        }
         match self.0.0.load_full() {
             Some(inside) => Either::Left(inside.within.answer(request)),
             None => Either::Right(refusal(StatusCode::SERVICE_UNAVAILABLE, CLOSED)),
@@ -159,7 +165,8 @@ impl Rules {
         if self.blocked.is_empty() && self.write_from.is_empty() {
             return None;
         }
-        let path = decoded(path);
+        // `%61` is `a` there too, so it must not open a way around the rules.
+        let path = routed_path(path);
         if self.blocked.iter().any(|prefix| path.starts_with(prefix.as_str())) {
             return Some(BLOCKED);
         }
@@ -171,26 +178,6 @@ impl Rules {
         let is_allowed = client.is_some_and(|client| self.write_from.iter().any(|net| net.contains(&client)));
         (!is_allowed).then_some(RESTRICTED)
     }
-}
-
-/// The path as the router will read it: `%61` is `a` there too, so it must not open a way around the rules.
-fn decoded(path: &str) -> String {
-    let mut bytes = Vec::with_capacity(path.len());
-    let mut rest = path.as_bytes();
-    while let Some((first, after)) = rest.split_first() {
-        let hex = after.get(..2).filter(|_| *first == b'%').and_then(|it| std::str::from_utf8(it).ok());
-        match hex.and_then(|hex| u8::from_str_radix(hex, 16).ok()) {
-            Some(byte) => {
-                bytes.push(byte);
-                rest = &after[2..];
-            }
-            None => {
-                bytes.push(*first);
-                rest = after;
-            }
-        }
-    }
-    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 #[cfg(test)]
@@ -214,6 +201,14 @@ mod tests {
         check(Method::GET, "/v1/agent/self", "10.0.0.1", Some(BLOCKED));
         check(Method::GET, "/v1/%61gent/s%65lf", "10.0.0.1", Some(BLOCKED));
         check(Method::GET, "/v1/agent/services", "10.0.0.1", None);
+    }
+
+    #[test]
+    fn an_agent_answers_for_itself_however_that_is_written() {
+        assert!(
+            is_of_node("/v1/agent/self") && is_of_node("/v1/%61gent/self") && is_of_node("/v1/even%74/list")
+        );
+        assert!(!is_of_node("/v1/kv/v1/agent/") && !is_of_node("/v1/%zzgent/self"));
     }
 
     #[test]
