@@ -173,6 +173,8 @@ pub struct Config {
     pub serf_lan: Option<String>,
     /// Address for traffic between datacenters. Default: `bind_addr`.
     pub serf_wan: Option<String>,
+    /// Do not measure how far other nodes are. Default no.
+    pub disable_coordinates: Option<bool>,
     /// How voters are chosen when the datacenter begins; later the API changes it.
     pub autopilot: Autopilot,
     /// DNS answers with `wan` addresses for instances of other datacenters; HTTP never does. Default no.
@@ -261,7 +263,7 @@ pub struct Config {
     pub cert_file: Option<String>,
     /// Key of that certificate.
     pub key_file: Option<String>,
-    /// Oldest version of TLS that is spoken. Default `tls12`.
+    /// Oldest version of TLS that is spoken. Default `TLSv1_2`.
     pub tls_min_version: Option<String>,
     /// Whoever connects must show a certificate of our CAs. Default no.
     pub verify_incoming: Option<bool>,
@@ -269,9 +271,11 @@ pub struct Config {
     pub verify_incoming_rpc: Option<bool>,
     /// The same for HTTPS only.
     pub verify_incoming_https: Option<bool>,
-    /// Ask other nodes over TLS only, and judge their certificates. Default no.
+    /// Insist on a CA, with which other nodes are asked over TLS only and their certificates judged. Default no; where
+    /// a CA is named it holds anyway.
     pub verify_outgoing: Option<bool>,
-    /// A server that is asked must carry the name `server.<dc>.<domain>`. Default no.
+    /// The same, and a server that is asked must carry the name `server.<dc>.<domain>`. Default no; where a CA is
+    /// named it holds anyway.
     pub verify_server_hostname: Option<bool>,
     /// Least severe log level that is written. Default `info`, with `-dev` `debug`.
     pub log_level: Option<String>,
@@ -447,7 +451,8 @@ pub struct TlsProtocol {
     pub verify_incoming: Option<bool>,
     /// Ask others over TLS only, and judge their certificates. Default no.
     pub verify_outgoing: Option<bool>,
-    /// A server that is asked must carry the name `server.<dc>.<domain>`. Default no.
+    /// The same, and a server that is asked must carry the name `server.<dc>.<domain>`. Default no; where a CA is
+    /// named it holds anyway.
     pub verify_server_hostname: Option<bool>,
 }
 

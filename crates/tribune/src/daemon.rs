@@ -366,6 +366,9 @@ impl Daemon {
 
     /// Tells the catalog where this node lies, from the round trips to the other members.
     fn survey(&mut self) {
+        if !self.node.settings.load().cluster.measures_distances {
+            return;
+        }
         let map = match &self.node.standing.part {
             Part::Server(server, _) => Map::Held(server.replica.clone()),
             Part::Client(uplink) => Map::Asked(uplink.clone()),

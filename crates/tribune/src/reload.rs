@@ -51,9 +51,9 @@ impl Node {
         for key in unchanging(&old, &read) {
             warn!(key, "this key was changed; restart the agent to apply it");
         }
-        let new = Arc::new(merged(&old, read));
         // First what can fail: otherwise a second attempt would find the rest taken over and half of it not applied.
-        self.controls.security.reload()?;
+        self.controls.security.reload(&read.tls)?;
+        let new = Arc::new(merged(&old, read));
         self.local.reload(new.definitions.clone()).await?;
         self.settings.store(new.clone());
         self.controls.dns.replace(dns);
@@ -83,6 +83,9 @@ fn merged(old: &Settings, new: Settings) -> Settings {
     merged.http = new.http;
     merged.dns = new.dns;
     merged.leasing = new.leasing;
+    if old.tls.changes_files_only(&new.tls) {
+        merged.tls = new.tls;
+    }
     merged.telemetry = new.telemetry;
     merged.logging.level = new.logging.level;
     merged.definitions = new.definitions;
@@ -102,6 +105,10 @@ fn unchanging(old: &Settings, new: &Settings) -> Vec<&'static str> {
             "limits.http_max_conns_per_client",
             old.http.connections_per_client_max != new.http.connections_per_client_max,
         ),
+        ("how it takes part: server, joining, bootstrap, encrypt", old.cluster != new.cluster),
+        ("what becomes encrypted and who must show a certificate", !old.tls.changes_files_only(&new.tls)),
+        ("autopilot", old.autopilot != new.autopilot),
+        ("primary_datacenter", old.primary_datacenter != new.primary_datacenter),
         ("check settings", old.checks != new.checks),
         ("alerts", old.alerts != new.alerts),
         ("raft settings", old.raft != new.raft),

@@ -155,7 +155,7 @@ pub const KEYS: &[Key] = &[
     met("disable_update_check", Bool),
     met("disable_anonymous_signature", Bool),
     met("disable_remote_exec", Bool),
-    met("disable_coordinates", Bool),
+    acted("disable_coordinates", Bool),
     acted("disable_keyring_file", Bool),
     met("protocol", Integer(2, 3)),
     met("raft_protocol", Integer(3, 3)),

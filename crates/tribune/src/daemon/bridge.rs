@@ -40,11 +40,7 @@ impl Catalog for OwnCatalog {
 }
 
 fn for_agent(error: Error) -> CatalogError {
-    match error {
-        Error::NoLeader(_) => CatalogError::NoLeader,
-        Error::Unknown(why) => CatalogError::Unknown(why),
-        other => CatalogError::Unavailable(other.to_string()),
-    }
+    from_desk(for_peers(error))
 }
 
 /// What a server answers other nodes from.

@@ -7,7 +7,7 @@ use tracing::warn;
 use tribune_core::Datacenter;
 use tribune_net::{Acceptor, ClientAuth, Dialer, Pace, Tls, TlsError};
 
-use crate::settings::Settings;
+use crate::settings::{self, Settings};
 
 /// What the warning of a node without certificates names.
 const HOW_TO: &str =
@@ -102,9 +102,14 @@ impl Security {
         }
     }
 
-    /// Reads the files again; connections from then on use what is in them.
-    pub(crate) fn reload(&self) -> Result<(), TlsError> {
-        self.rpc.iter().chain(&self.https).try_for_each(Tls::reload)
+    /// Reads the files again, which may be others than before; connections from then on use what is in them.
+    pub(crate) fn reload(&self, settings: &settings::Tls) -> Result<(), TlsError> {
+        for (tls, files) in [(&self.rpc, &settings.files), (&self.https, &settings.https_files)] {
+            if let (Some(tls), Some(files)) = (tls, files) {
+                tls.reload_from(files.clone())?;
+            }
+        }
+        Ok(())
     }
 
     /// When the certificate that is shown to other nodes ends.

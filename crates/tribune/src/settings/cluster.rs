@@ -16,7 +16,7 @@ const RETRY_INTERVAL_SECONDS: u64 = 30;
 const KEY_LENGTHS: [usize; 3] = [16, 24, 32];
 
 /// How this node takes part.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cluster {
     /// Server or client agent.
     pub role: Role,
@@ -30,6 +30,8 @@ pub struct Cluster {
     pub keeps_keyring: bool,
     /// Whether instances of other datacenters are shown at their `wan` addresses.
     pub translate_wan_addrs: bool,
+    /// Whether it measures how far other nodes are.
+    pub measures_distances: bool,
 }
 
 /// What a node is in its datacenter.
@@ -113,7 +115,7 @@ impl Reading<'_> {
             lan: Joining {
                 once: config.start_join.clone(),
                 again: config.retry_join.clone(),
-                interval: span(config.retry_interval, RETRY_INTERVAL_SECONDS),
+                interval: self.interval("retry_interval", config.retry_interval),
                 attempts_max: config.retry_max.filter(|max| *max > 0),
                 after_leave: config.rejoin_after_leave.unwrap_or(false),
                 reconnect_timeout: self.reconnect("reconnect_timeout", config.reconnect_timeout),
@@ -121,7 +123,7 @@ impl Reading<'_> {
             wan: Joining {
                 once: config.start_join_wan.clone(),
                 again: config.retry_join_wan.clone(),
-                interval: span(config.retry_interval_wan, RETRY_INTERVAL_SECONDS),
+                interval: self.interval("retry_interval_wan", config.retry_interval_wan),
                 attempts_max: config.retry_max_wan.filter(|max| *max > 0),
                 after_leave: config.rejoin_after_leave.unwrap_or(false),
                 reconnect_timeout: self.reconnect("reconnect_timeout_wan", config.reconnect_timeout_wan),
@@ -129,6 +131,7 @@ impl Reading<'_> {
             gossip_key: self.gossip_key(),
             keeps_keyring: !config.is_dev && !config.disable_keyring_file.unwrap_or(false),
             translate_wan_addrs: config.translate_wan_addrs.unwrap_or(false),
+            measures_distances: !config.disable_coordinates.unwrap_or(false),
         }
     }
 
@@ -173,6 +176,14 @@ impl Reading<'_> {
             );
         }
         Role::Server { founding, votes: !replica }
+    }
+
+    fn interval(&mut self, key: &str, written: Option<crate::config::Span>) -> Duration {
+        let interval = span(written, RETRY_INTERVAL_SECONDS);
+        if interval.is_zero() {
+            self.refuse(key, "must be longer than nothing, such as 30s");
+        }
+        interval
     }
 
     fn reconnect(&mut self, key: &str, written: Option<crate::config::Span>) -> Duration {

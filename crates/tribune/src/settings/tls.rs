@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
 use tribune_core::Datacenter;
-use tribune_net::{ClientAuth, TlsFiles, TlsVersion};
+use tribune_net::{ClientAuth, PeerRole, TlsFiles, TlsVersion};
 
 use super::reading::Reading;
 use crate::config::{Config, TlsProtocol};
@@ -28,17 +28,18 @@ pub struct Tls {
     pub verify_incoming_rpc: bool,
     /// Whether clients of HTTPS must show a certificate.
     pub verify_incoming_https: bool,
-    /// Whether other nodes are only asked over TLS.
-    pub verify_outgoing: bool,
-    /// Whether a server that is asked must carry the name `server.<dc>.<domain>`.
-    pub verify_server_hostname: bool,
 }
 
 impl Tls {
-    /// Whether there are both a certificate to show other nodes and a CA to judge theirs: without either, other
-    /// datacenters cannot be reached.
-    pub fn is_mutual(&self) -> bool {
-        self.files.as_ref().is_some_and(|files| files.cert_file.is_some())
+    /// Whether the other settings differ from these in nothing but which files there are to read.
+    pub fn changes_files_only(&self, other: &Self) -> bool {
+        let kind = |tls: &Self| {
+            let purposes = [&tls.files, &tls.https_files];
+            let shape = |files: &TlsFiles| (files.cert_file.is_some(), files.min_version);
+            let shapes = purposes.map(|files| files.as_ref().map(shape));
+            (shapes, tls.verify_incoming_rpc, tls.verify_incoming_https)
+        };
+        kind(self) == kind(other)
     }
 
     /// What the port between nodes asks of those who connect.
@@ -159,12 +160,12 @@ impl Reading<'_> {
             needs(&https, config.verify_incoming_https, "verify_incoming_https");
         let hostname = rpc.value("verify_server_hostname", |it| it.verify_server_hostname);
         let outgoing = rpc.value("verify_outgoing", |it| it.verify_outgoing);
-        let is_on = |written: &Option<(String, bool)>| written.as_ref().is_some_and(|(_, is_on)| *is_on);
 
-        for (written, is_wanted) in [(&outgoing, is_on(&outgoing)), (&hostname, is_on(&hostname))] {
-            if let (Some((path, _)), true, false) = (written, is_wanted, rpc_files.has_authority()) {
+        // With a CA other nodes are always asked over TLS, and their names checked.
+        for written in [outgoing, hostname] {
+            if let (Some((path, true)), false) = (written, rpc_files.has_authority()) {
                 self.refuse(
-                    path,
+                    &path,
                     "needs a CA to judge servers by: set ca_file (`tribune tls ca create` makes one)",
                 );
             }
@@ -184,9 +185,6 @@ impl Reading<'_> {
             https_files: for_https.filter(|_| https_files.has_certificate()),
             verify_incoming_rpc,
             verify_incoming_https,
-            // Whoever checks names has to ask over TLS.
-            verify_outgoing: is_on(&outgoing) || is_on(&hostname),
-            verify_server_hostname: is_on(&hostname),
         }
     }
 
@@ -262,9 +260,12 @@ impl Reading<'_> {
             }
             _ => {}
         }
-        if named.has_authority() && tls.identity(datacenter).is_none() {
+        let is_server = self.config.is_dev || self.config.server == Some(true);
+        let identity = tls.identity(datacenter);
+        let fits = identity.is_some_and(|identity| !is_server || identity.role == PeerRole::Server);
+        if named.has_authority() && !fits {
             let (dc, domain) = (datacenter.as_str(), tls.domain());
-            let role = if self.config.server == Some(true) { "server" } else { "client" };
+            let role = if is_server { "server" } else { "client" };
             self.warn(
                 path,
                 &format!(
@@ -324,6 +325,7 @@ mod tests {
                 authority::issue(&ca, &CertificateRequest::new(holder, dc, "consul")).unwrap()
             };
             folder.put("server", &of(Holder::Server, "dc1"));
+            folder.put("client", &of(Holder::Client, "dc1"));
             folder.put("other", &of(Holder::Server, "dc2"));
             folder
         }
@@ -354,8 +356,7 @@ mod tests {
         let (tls, warnings) = resolve(&folder.text(&text)).unwrap();
         assert_eq!(warnings, []);
         assert!(tls.verify_incoming_rpc && tls.verify_incoming_https);
-        assert!(tls.verify_outgoing && tls.verify_server_hostname, "checking names needs TLS");
-        assert!(tls.is_mutual() && tls.files == tls.https_files);
+        assert!(tls.files.is_some() && tls.files == tls.https_files);
         let dc1 = Datacenter::new("dc1").unwrap();
         assert_eq!(tls.rpc_auth(&dc1), ClientAuth::Node(Some(dc1.clone())));
         assert_eq!(tls.https_auth(), ClientAuth::Required);
@@ -372,7 +373,7 @@ mod tests {
              tls_min_version = \"tls12\" }} }}"
         );
         let (tls, warnings) = resolve(&folder.text(&text)).unwrap();
-        assert!(tls.verify_incoming_rpc && !tls.verify_incoming_https && tls.verify_outgoing);
+        assert!(tls.verify_incoming_rpc && !tls.verify_incoming_https);
         let (files, https) = (tls.files.unwrap(), tls.https_files.unwrap());
         assert!(
             files.cert_file.unwrap().ends_with("server.pem")
@@ -380,8 +381,17 @@ mod tests {
         );
         assert_eq!((files.min_version, https.min_version), (TlsVersion::V1_3, TlsVersion::V1_2));
         let [warning] = &warnings[..] else { panic!("{warnings:?}") };
-        assert!(warning.text.contains("does not carry the name client.dc1.consul"), "{warning}");
+        assert!(warning.text.contains("does not carry the name server.dc1.consul"), "{warning}");
         assert!(warning.place.to_string().starts_with("-hcl:1:"), "{warning}");
+    }
+
+    #[test]
+    fn a_server_that_would_show_a_certificate_of_a_client_agent_is_warned() {
+        let folder = Folder::new();
+        let text = "ca_file = \"@/ca.pem\" cert_file = \"@/client.pem\" key_file = \"@/client-key.pem\"";
+        let (_, warnings) = resolve(&folder.text(text)).unwrap();
+        let [warning] = &warnings[..] else { panic!("{warnings:?}") };
+        assert!(warning.text.contains("`tribune tls cert create -server -dc dc1`"), "{warning}");
     }
 
     #[test]
