@@ -122,13 +122,17 @@ pub(crate) fn server_info(member: &Gossiped) -> Option<ServerInfo> {
 /// while too many seem to fail at once, a failed member stays in the catalog as it was.
 pub(crate) fn member(member: &Gossiped, own: &Node, settled: bool) -> Result<Member, InvalidName> {
     let node = if member.id == own.id.as_str() { own.clone() } else { recorded(member)? };
-    let life = match member.status {
+    Ok(Member { node, life: life(member.status, settled), server: is_server(member).then(|| server(member)) })
+}
+
+/// Whether a member counts as failed.
+pub(crate) fn life(status: Status, settled: bool) -> Life {
+    match status {
         Status::Alive | Status::Leaving => Life::Alive,
         Status::Failed if settled => Life::Failed,
         Status::Failed => Life::Unsettled,
         Status::Left => Life::Left,
-    };
-    Ok(Member { node, life, server: is_server(member).then(|| server(member)) })
+    }
 }
 
 /// The record of another node as far as its tags tell; the rest it registers itself.

@@ -11,7 +11,7 @@ use super::configuration;
 use super::folder::Folder;
 use super::instance::Instance;
 use super::link::Link;
-use super::plan::{Node, Plan};
+use super::plan::{DATACENTERS, Node, Plan};
 use super::ports::{Claim, Ports};
 use super::process::Process;
 use super::screen::{Screen, listed};
@@ -93,7 +93,7 @@ impl Stage {
 
     /// A running server of the first datacenter, the one whose ports are shown if it runs.
     pub(super) fn home(&self) -> &Node {
-        let mut nodes = self.plan.nodes.iter();
+        let mut nodes = self.plan.servers(DATACENTERS[0]);
         nodes.find(|node| self.runs(&node.name)).unwrap_or(&self.plan.nodes[0])
     }
 

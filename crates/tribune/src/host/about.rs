@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use tribune_api::GoDuration;
 use tribune_api::agent::{AgentSelf, Coordinate, SelfConfig};
 use tribune_core::Node as Record;
+use tribune_core::coordinate::Coordinate as Place;
 use tribune_gossip::{Pool, Status};
 use tribune_local::ScriptPolicy;
 use tribune_raft::ClusterView;
@@ -18,9 +19,6 @@ use crate::daemon::{Federation, Part};
 use crate::settings::Settings;
 use crate::telemetry::Usage;
 use crate::{membership, version};
-
-/// Axes of the space in which Consul places nodes.
-const COORDINATE_AXES: usize = 8;
 
 pub(super) fn about(node: &Node, record: &Record) -> AgentSelf {
     let settings = node.settings.load();
@@ -36,17 +34,20 @@ pub(super) fn about(node: &Node, record: &Record) -> AgentSelf {
             build_date: String::new(),
         },
         debug_config: debug_config(node, &settings, record),
-        // A node alone is at the origin, and as uncertain of it as one that has measured nothing.
-        coord: Some(Coordinate {
-            vec: vec![0.0; COORDINATE_AXES],
-            error: 1.5,
-            adjustment: 0.0,
-            height: 0.000_01,
-        }),
+        coord: Some(Coordinate::from(&place(node, record))),
         member: node.listed(),
         stats: stats(node, &settings),
         meta: record.meta.iter().map(|(key, value)| (key.to_string(), value.to_string())).collect(),
     }
+}
+
+/// Where the node is in the network as far as it knows. A client agent's place is known to the servers alone.
+fn place(node: &Node, record: &Record) -> Place {
+    let known = node
+        .server()
+        .ok()
+        .and_then(|server| server.replica.state().coordinate(record.name.folded().as_str()).cloned());
+    known.unwrap_or_else(Place::unknown)
 }
 
 /// The settings in force under the names that Consul's users read them by.

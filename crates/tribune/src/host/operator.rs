@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use http::{Request, Response};
+use http::Request;
 use http_body_util::{BodyExt as _, Full, Limited};
 use tokio::time::Instant;
 use tribune_api::error::{NO_CLUSTER_LEADER, NO_PATH_TO_DATACENTER};
@@ -25,7 +25,7 @@ const ERRAND_TIME: Duration = Duration::from_secs(10);
 const ANSWER_BYTES_MAX: usize = 16 << 20;
 
 impl Node {
-    fn server(&self) -> Result<&Server, HostError> {
+    pub(super) fn server(&self) -> Result<&Server, HostError> {
         match &self.standing.part {
             Part::Server(server, _) => Ok(server),
             Part::Client(_) => Err(failed("this is a client agent: ask a server")),
@@ -62,13 +62,14 @@ impl Operator for Node {
 
     async fn ask_datacenter(&self, datacenter: &Datacenter, errand: Errand) -> Result<Answered, HostError> {
         let federation = self.federation().ok_or_else(|| failed(NO_PATH_TO_DATACENTER))?;
-        let asking = federation.forwarder.answer(datacenter, request(errand)?.map(Full::new));
-        let response = tokio::time::timeout(ERRAND_TIME, asking).await;
-        let response: Response<_> =
-            response.map_err(|_| failed("the other datacenter did not answer in time"))?;
-        let (head, body) = response.into_parts();
-        let body = Limited::new(body, ANSWER_BYTES_MAX).collect().await.map_err(failed)?.to_bytes();
-        Ok(Answered { status: head.status, headers: head.headers, body })
+        let request = request(errand)?.map(Full::new);
+        let asking = async {
+            let (head, body) = federation.forwarder.answer(datacenter, request).await.into_parts();
+            let body = Limited::new(body, ANSWER_BYTES_MAX).collect().await.map_err(failed)?.to_bytes();
+            Ok(Answered { status: head.status, headers: head.headers, body })
+        };
+        let answered = tokio::time::timeout(ERRAND_TIME, asking).await;
+        answered.map_err(|_| failed("the other datacenter did not answer in time"))?
     }
 
     fn datacenters(&self) -> Vec<Distance> {

@@ -8,7 +8,6 @@ use arc_swap::ArcSwapOption;
 use tokio::time::sleep;
 use tracing::{debug, info, warn};
 use tribune_core::autopilot::{Autopilot, Cluster, Config, Departure, Member, Peer, Report, Sight, Step};
-use tribune_core::membership::Life;
 use tribune_core::{Authority, Command, Timestamp};
 use tribune_gossip::{Brake, Member as Gossiped, Pool, Status};
 use tribune_raft::{Admin, AdminError, Progress, Replica, ServerInfo};
@@ -53,7 +52,7 @@ impl Pilot {
         }
         let command = Command::SetAutopilot { config: self.initial.clone(), expected: None };
         if let Err(error) = self.replica.propose(&Authority::unrestricted(), command).await {
-            warn!(%error, "the autopilot's configuration could not be written; its defaults hold");
+            warn!(%error, "the autopilot's configuration could not be written; this leader goes by its own until it is set");
         }
     }
 
@@ -132,12 +131,7 @@ fn server(member: &Gossiped, brake: Brake) -> Member {
         name: member.name.as_str().into(),
         address: address.into(),
         version: member.tags.get("build").map_or("", String::as_str).into(),
-        life: match member.status {
-            Status::Alive | Status::Leaving => Life::Alive,
-            Status::Failed if brake != Brake::Off => Life::Unsettled,
-            Status::Failed => Life::Failed,
-            Status::Left => Life::Left,
-        },
+        life: membership::life(member.status, brake == Brake::Off),
         read_replica: !membership::votes(member),
     }
 }
