@@ -4,8 +4,7 @@ use bytes::Bytes;
 
 pub use tribune_api::event::Event;
 
-use crate::answer::Source;
-use crate::client::{Client, decode};
+use crate::client::Client;
 use crate::error::Error;
 use crate::operator::at;
 use crate::question::Question;
@@ -43,7 +42,6 @@ impl Client {
                 request = request.with(key, value);
             }
         }
-        let reply = self.send(&at(request, datacenter)).await?;
-        Ok(decode::<Event>(&reply, Source::Agent)?.value.id)
+        Ok(self.change_with_answer::<Event>(&at(request, datacenter)).await?.id)
     }
 }

@@ -26,9 +26,13 @@ mod semaphore;
 
 use std::time::Duration;
 
+use futures::StreamExt;
+use serde::de::DeserializeOwned;
+
 use crate::client::Client;
 use crate::error::Error;
 use crate::session::NewSession;
+use crate::watch::Watch;
 
 use lease::Lease;
 use mutex::Mutex;
@@ -43,8 +47,8 @@ pub const SEMAPHORE_FLAGS: u64 = 0xe0f6_9a2b_aa41_4de0;
 /// Name of the key below the prefix.
 const KEY: &str = ".lock";
 
-/// Time before it is tried again to have a key that nobody holds and that cannot be had: its last holder failed
-/// lately, and the delay after that is seen by nobody.
+/// Time before it is tried again to look after a lock, or to have a key that nobody holds and that cannot be had: its
+/// last holder failed lately, and the delay after that is seen by nobody.
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
 
 /// What a lock is to be.
@@ -58,7 +62,7 @@ pub struct LockSettings {
     pub name: String,
     /// Time to live of the session: for so long a holder that vanishes keeps the others waiting.
     pub ttl: Duration,
-    /// How often in a row looking after a held lock may fail before it counts as lost.
+    /// How often in a row, a second apart, looking after a held lock may fail before it counts as lost.
     pub monitor_retries: u32,
 }
 
@@ -92,12 +96,33 @@ pub enum LockError {
         /// The number that was asked for.
         wanted: usize,
     },
-    /// The session has ended while the lock was waited for. Begin again.
-    #[error("the session of the lock has ended")]
-    SessionEnded,
+    /// The session has ended while the lock was waited for, or could not be renewed. Begin again.
+    #[error("{0}; begin again")]
+    SessionEnded(String),
     /// The lock was no longer held when it was to be let go.
     #[error("lock not held")]
     NotHeld,
+}
+
+/// Follows what shows the holder until the lock is not held any more, or that cannot be seen any longer. Gives the reason,
+/// which is `gone` in the first case.
+async fn lost<T>(mut changes: Watch<T>, retries: u32, holds: impl Fn(&T) -> bool, gone: &str) -> String
+where
+    T: DeserializeOwned + Send + 'static,
+{
+    let mut failures = 0;
+    while let Some(change) = changes.next().await {
+        match change {
+            Ok(answer) if holds(&answer.value) => failures = 0,
+            Ok(_) => return gone.to_owned(),
+            Err(error) if failures >= retries => return format!("the lock cannot be watched: {error}"),
+            Err(_) => {
+                failures += 1;
+                tokio::time::sleep(RETRY_PAUSE).await;
+            }
+        }
+    }
+    "the lock cannot be watched".to_owned()
 }
 
 /// A lock: waited for, held, or let go.
@@ -119,7 +144,13 @@ impl Lock {
     /// Begins the session that the lock will be held by. Ends with [`Lock::release`] or [`Lock::abandon`]; a lock
     /// that is only dropped lets its session run out.
     pub async fn prepare(client: Client, settings: LockSettings) -> Result<Self, LockError> {
-        let session = NewSession { name: settings.name, ttl: Some(settings.ttl), ..NewSession::default() };
+        let session = NewSession {
+            name: settings.name,
+            ttl: Some(settings.ttl),
+            // Those who wait for a semaphore have a key each, of which nothing is to stay.
+            deletes_keys: settings.holders_max > 1,
+            ..NewSession::default()
+        };
         let lease = Lease::begin(&client, &session, settings.ttl).await?;
         let prefix = settings.prefix.trim_end_matches('/');
         let kind = match settings.holders_max {
@@ -145,7 +176,7 @@ impl Lock {
         };
         tokio::select! {
             acquired = acquired => acquired,
-            _ = self.lease.keep(&self.client) => Err(LockError::SessionEnded),
+            why = self.lease.keep(&self.client) => Err(LockError::SessionEnded(why)),
         }
     }
 

@@ -80,8 +80,7 @@ impl Client {
     ) -> Result<bool, Error> {
         let request = Request::put(&["operator", "autopilot", "configuration"]);
         let request = request.with("cas", config.modify_index.to_string()).json(config)?;
-        let reply = self.send(&at(request, datacenter)).await?;
-        Ok(reply.body.trim_ascii() == b"true")
+        self.change_with_answer(&at(request, datacenter)).await
     }
 
     /// Changes the keys of gossip on all members of all pools. A key is given in base64.

@@ -7,6 +7,7 @@ mod connection;
 mod dashes;
 mod flag;
 mod output;
+mod shell;
 mod unknown;
 
 mod agent;

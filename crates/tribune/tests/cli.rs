@@ -329,14 +329,27 @@ fn a_program_runs_while_the_lock_is_held() {
     assert!(conflict.err.contains("semaphore limit conflict (lock: 2, local: 3)"), "{conflict:?}");
 
     // A session that ends takes the lock from its holder, whose program is stopped.
-    for line in node.run("kv get -recurse s/").out.lines() {
-        let session = line.strip_prefix("s/").and_then(|rest| rest.split(':').next()).unwrap().to_owned();
+    destroy_contenders(&node, "s/");
+    for holder in &mut holders {
+        assert!(!holder.wait().unwrap().success(), "a lock that was lost cannot be let go");
+    }
+
+    // Of a holder that was killed nothing stays once its session has ended.
+    let mut killed = node.command("lock -n=2 t sleep 20").spawn().unwrap();
+    node.until("kv get t/.lock", |said| said.out.contains("true"));
+    killed.kill().unwrap();
+    killed.wait().unwrap();
+    destroy_contenders(&node, "t/");
+    node.until("kv get -keys -separator= t/", |said| said.out == "t/.lock\n");
+}
+
+/// Ends the sessions of all that hold a semaphore or wait for it.
+fn destroy_contenders(node: &Node, prefix: &str) {
+    for line in node.run(&format!("kv get -recurse {prefix}")).out.lines() {
+        let session = line.strip_prefix(prefix).and_then(|rest| rest.split(':').next()).unwrap().to_owned();
         if session != ".lock" {
             node.runtime.block_on(destroy(&node.address, &session));
         }
-    }
-    for holder in &mut holders {
-        assert!(!holder.wait().unwrap().success(), "a lock that was lost cannot be let go");
     }
 }
 

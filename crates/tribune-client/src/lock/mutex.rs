@@ -2,9 +2,9 @@
 
 use futures::StreamExt;
 
-use super::{LOCK_FLAGS, LockError, RETRY_PAUSE};
+use super::{LOCK_FLAGS, LockError, RETRY_PAUSE, lost};
 use crate::client::Client;
-use crate::kv::{self, Delete, KvPair, Put};
+use crate::kv::{self, Delete, Found, KvPair, Put};
 
 /// The key of a lock.
 #[derive(Debug)]
@@ -20,12 +20,11 @@ impl Mutex {
     /// Follows the key and tries to have it whenever nobody holds it.
     pub(super) async fn acquire(&self, client: &Client, session: &str) -> Result<(), LockError> {
         let mut changes = client.watch(kv::get(&self.key).consistent());
-        let mut holder = None;
+        let mut is_free = false;
         loop {
-            let change = match &holder {
-                None => changes.next().await,
+            let change = if is_free {
                 // Free, and still not to be had: nothing will tell when that changes.
-                Some(false) => match tokio::time::timeout(RETRY_PAUSE, changes.next()).await {
+                match tokio::time::timeout(RETRY_PAUSE, changes.next()).await {
                     Ok(change) => change,
                     Err(_) => {
                         if self.try_acquire(client, session).await? {
@@ -33,8 +32,9 @@ impl Mutex {
                         }
                         continue;
                     }
-                },
-                Some(true) => changes.next().await,
+                }
+            } else {
+                changes.next().await
             };
             let Some(change) = change else { return Err(LockError::NotHeld) };
             let found = change?.value.0;
@@ -43,11 +43,10 @@ impl Mutex {
             if held == session {
                 return Ok(());
             }
-            let is_held = !held.is_empty();
-            if !is_held && self.try_acquire(client, session).await? {
+            is_free = held.is_empty();
+            if is_free && self.try_acquire(client, session).await? {
                 return Ok(());
             }
-            holder = Some(is_held);
         }
     }
 
@@ -65,19 +64,9 @@ impl Mutex {
 
     /// Follows the key until the session holds it no more, or it cannot be seen any longer.
     pub(super) async fn lost(&self, client: &Client, session: &str, retries: u32) -> String {
-        let mut changes = client.watch(kv::get(&self.key).consistent());
-        let mut failures = 0;
-        while let Some(change) = changes.next().await {
-            match change {
-                Ok(answer) if answer.value.0.as_ref().is_some_and(|pair| pair.session == session) => {
-                    failures = 0
-                }
-                Ok(_) => return "another holds the lock, or nobody".to_owned(),
-                Err(error) if failures >= retries => return format!("the lock cannot be watched: {error}"),
-                Err(_) => failures += 1,
-            }
-        }
-        "the lock cannot be watched".to_owned()
+        let changes = client.watch(kv::get(&self.key).consistent());
+        let holds = |found: &Found| found.0.as_ref().is_some_and(|pair| pair.session == session);
+        lost(changes, retries, holds, "another holds the lock, or nobody").await
     }
 
     pub(super) async fn release(&self, client: &Client, session: &str) -> Result<(), LockError> {

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use futures::StreamExt;
 use serde::{Deserialize, Serialize};
 
-use super::{KEY, LockError, SEMAPHORE_FLAGS};
+use super::{KEY, LockError, SEMAPHORE_FLAGS, lost};
 use crate::client::Client;
 use crate::kv::{self, Delete, KvPair, Put};
 
@@ -93,17 +93,11 @@ impl Semaphore {
 
     /// Follows all keys until the session is on the list no more, or it cannot be seen any longer.
     pub(super) async fn lost(&self, client: &Client, session: &str, retries: u32) -> String {
-        let mut changes = client.watch(kv::tree(&self.prefix).consistent());
-        let mut failures = 0;
-        while let Some(change) = changes.next().await {
-            match change.map(|answer| self.read(&answer.value)) {
-                Ok(Ok(listed)) if listed.holders.holders.contains_key(session) => failures = 0,
-                Ok(_) => return "this holder is no longer on the list of holders".to_owned(),
-                Err(error) if failures >= retries => return format!("the lock cannot be watched: {error}"),
-                Err(_) => failures += 1,
-            }
-        }
-        "the lock cannot be watched".to_owned()
+        let changes = client.watch(kv::tree(&self.prefix).consistent());
+        let holds = |pairs: &Vec<KvPair>| {
+            self.read(pairs).is_ok_and(|listed| listed.holders.holders.contains_key(session))
+        };
+        lost(changes, retries, holds, "this holder is no longer on the list of holders").await
     }
 
     /// Leaves the list, then the queue.

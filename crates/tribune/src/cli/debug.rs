@@ -1,6 +1,6 @@
 //! `tribune debug`: gathers what helps to find a fault, for a while, into one archive.
 
-use std::fs::OpenOptions;
+use std::fs::{self, File, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
@@ -19,10 +19,10 @@ use tribune_client::{Client, Question, agent};
 use super::connection::{Connection, wait_for};
 use super::output::{failed, print};
 
-/// Most bytes of the log that are kept; a busy agent at this level writes that in an hour.
+/// Most bytes of the log that are kept, so that an archive can be sent to somebody.
 const LOG_BYTES_MAX: usize = 64 << 20;
 
-/// Looks at the figures more often than this tell nothing new: they are those of ten seconds.
+/// Half the time that figures are of: none is missed, and looking more often would tell nothing new.
 const INTERVAL_MIN: Duration = Duration::from_secs(5);
 
 /// What can be gathered.
@@ -49,10 +49,10 @@ pub(super) struct Arguments {
 
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     if arguments.interval < INTERVAL_MIN {
-        bail!("interval must be longer than {}", GoDuration::from(INTERVAL_MIN));
+        bail!("interval must be at least {}", GoDuration::from(INTERVAL_MIN));
     }
     if arguments.duration < arguments.interval {
-        bail!("duration must be longer than interval {}", GoDuration::from(arguments.interval));
+        bail!("duration must be at least the interval, {}", GoDuration::from(arguments.interval));
     }
     let begun = seconds();
     let base = arguments.output.clone().unwrap_or_else(|| format!("tribune-debug-{begun}").into());
@@ -60,8 +60,17 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     name.push(".tar.gz");
     let archive = PathBuf::from(name);
     let client = arguments.connection.client()?;
-    let files = wait_for(gather(&client, arguments))?;
-    write(&archive, begun, &files)?;
+    // Before anything is gathered: it would be in vain if it could not be written.
+    let file = create(&archive)?;
+    let gathered = wait_for(gather(&client, arguments));
+    let written = gathered.and_then(|files| {
+        write(file, begun, &files).with_context(|| format!("Error writing {}", archive.display()))
+    });
+    if let Err(error) = written {
+        // Half an archive is of no use; that it cannot be removed changes nothing.
+        let _ = fs::remove_file(&archive);
+        return Err(error);
+    }
     print(format!("Saved debug archive: {}\n", archive.display()))?;
     Ok(ExitCode::SUCCESS)
 }
@@ -89,9 +98,11 @@ async fn gather(client: &Client, arguments: &Arguments) -> anyhow::Result<Files>
     let figures = figures(client, arguments, until);
     let log = log(client, arguments.wants("logs"), until);
     tokio::select! {
-        (figures, log) = async { tokio::join!(figures, log) } => {
+        // An agent that refuses its log does so at once.
+        gathered = async { tokio::try_join!(async { Ok(figures.await) }, log) } => {
+            let (figures, log) = gathered?;
             files.extend(figures);
-            files.extend(log?.map(|log| ("agent.log".to_owned(), log)));
+            files.extend(log.map(|log| ("agent.log".to_owned(), log)));
         }
         _ = tokio::signal::ctrl_c() => eprintln!("Interrupted: only what was there at the beginning is saved"),
     }
@@ -131,9 +142,12 @@ async fn log(client: &Client, wanted: bool, until: Instant) -> anyhow::Result<Op
     Ok(Some(log))
 }
 
-fn write(archive: &Path, begun: u64, files: &Files) -> anyhow::Result<()> {
+fn create(archive: &Path) -> anyhow::Result<File> {
     let opened = OpenOptions::new().write(true).create_new(true).mode(0o600).open(archive);
-    let file = opened.with_context(|| format!("Error creating {}", archive.display()))?;
+    opened.with_context(|| format!("Error creating {}", archive.display()))
+}
+
+fn write(file: File, begun: u64, files: &Files) -> anyhow::Result<()> {
     let mut tar = tar::Builder::new(GzEncoder::new(file, Compression::default()));
     for (name, bytes) in files {
         let mut header = tar::Header::new_gnu();
@@ -143,9 +157,7 @@ fn write(archive: &Path, begun: u64, files: &Files) -> anyhow::Result<()> {
         tar.append_data(&mut header, format!("tribune-debug-{begun}/{name}"), bytes.as_slice())?;
     }
     let mut file = tar.into_inner().and_then(GzEncoder::finish)?;
-    file.flush()
-        .and_then(|()| file.sync_all())
-        .with_context(|| format!("Error writing {}", archive.display()))
+    Ok(file.flush().and_then(|()| file.sync_all())?)
 }
 
 fn seconds() -> u64 {
@@ -166,11 +178,11 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let archive = folder.path().join("a.tar.gz");
         let files = vec![("agent.json".to_owned(), b"{}".to_vec())];
-        write(&archive, 7, &files).unwrap();
+        write(create(&archive).unwrap(), 7, &files).unwrap();
         let mut tar = tar::Archive::new(flate2::read::GzDecoder::new(std::fs::File::open(&archive).unwrap()));
         let paths = tar.entries().unwrap().map(|entry| entry.unwrap().path().unwrap().into_owned());
         assert_eq!(paths.collect::<Vec<_>>(), [PathBuf::from("tribune-debug-7/agent.json")]);
-        assert!(write(&archive, 7, &files).unwrap_err().to_string().starts_with("Error creating"));
+        assert!(create(&archive).unwrap_err().to_string().starts_with("Error creating"));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 use std::process::ExitCode;
 
-use anyhow::bail;
+use anyhow::{anyhow, bail};
 use tribune_client::Client;
 use tribune_client::operator::{self, KeyChange, KeyringPool};
 
@@ -45,29 +45,22 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     if arguments.relay_factor > RELAY_FACTOR_MAX {
         bail!("Error parsing relay factor: Relay factor must be in range: [0, 5]");
     }
-    let mut actions = arguments.actions().into_iter().flatten();
-    let (Some(action), None) = (actions.next(), actions.next()) else {
-        match arguments.actions().iter().flatten().count() {
-            0 => bail!("Nothing to do: give one of -list, -list-primary, -install, -use or -remove"),
-            _ => bail!("Only a single action is allowed"),
-        }
+    let actions: Vec<Action<'_>> = arguments.actions().into_iter().flatten().collect();
+    let action = match actions[..] {
+        [action] => action,
+        [] => bail!("Nothing to do: give one of -list, -list-primary, -install, -use or -remove"),
+        _ => bail!("Only a single action is allowed"),
     };
     if arguments.local_only && !matches!(action, Action::List { .. }) {
         bail!("Error validating local-only: local-only can only be set for list requests");
     }
     let client = arguments.connection.client()?;
     print(action.announcement())?;
-    let done = wait_for(async { Ok(action.take(&client, arguments).await) })?;
-    match done {
-        Ok(text) => {
-            print(text)?;
-            Ok(ExitCode::SUCCESS)
-        }
-        Err(error) => {
-            eprintln!("error: {}", told(&error));
-            Ok(ExitCode::FAILURE)
-        }
-    }
+    let done = wait_for(async {
+        action.take(&client, arguments).await.map_err(|error| anyhow!("error: {}", told(&error)))
+    })?;
+    print(done)?;
+    Ok(ExitCode::SUCCESS)
 }
 
 /// What is to be done.

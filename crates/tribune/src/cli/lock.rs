@@ -119,7 +119,8 @@ async fn acquired(lock: &mut Lock, timeout: Option<Duration>, stop: &mut Stop) -
     }
 }
 
-/// Runs the program until it ends, the lock is lost or somebody wants it to stop. Gives whether it failed.
+/// Runs the program until it ends, the lock is lost or somebody wants it to stop. Gives whether it failed: a program that
+/// had to be stopped because the lock was lost did.
 async fn hold(arguments: &Arguments, lock: &mut Lock, program: &Program, stop: &mut Stop) -> bool {
     let mut child = match program.start() {
         Ok(child) => child,
@@ -128,12 +129,12 @@ async fn hold(arguments: &Arguments, lock: &mut Lock, program: &Program, stop: &
             return true;
         }
     };
-    let why = {
+    let (why, is_lost) = {
         let ended = std::pin::pin!(child.ended());
         let end = std::pin::pin!(async {
             tokio::select! {
-                why = lock.lost() => format!("Lock lost, killing child: {why}"),
-                () = stop.asked() => "Shutdown triggered, killing child".to_owned(),
+                why = lock.lost() => (format!("Lock lost, killing child: {why}"), true),
+                () = stop.asked() => ("Shutdown triggered, killing child".to_owned(), false),
             }
         });
         match select(ended, end).await {
@@ -144,9 +145,9 @@ async fn hold(arguments: &Arguments, lock: &mut Lock, program: &Program, stop: &
             Either::Right((why, _)) => why,
         }
     };
-    arguments.say(&why);
+    eprintln!("{why}");
     kill(arguments, &mut child).await;
-    false
+    is_lost
 }
 
 async fn kill(arguments: &Arguments, child: &mut Child) {

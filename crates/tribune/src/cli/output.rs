@@ -120,16 +120,13 @@ pub(super) fn told(error: &Error) -> String {
                  -http-addr or CONSUL_HTTP_ADDR names another"
             )
         }
-        Error::Unavailable { last, .. } | Error::Unknown(last) if is_broken(last) => {
+        Error::Unavailable { last: last @ Failure::Broken { .. }, .. }
+        | Error::Unknown(last @ Failure::Broken { .. }) => {
             format!("{last}{}", why_broken(last))
         }
         Error::Unavailable { last, .. } => last.to_string(),
         other => other.to_string(),
     }
-}
-
-fn is_broken(failure: &Failure) -> bool {
-    matches!(failure, Failure::Broken { .. })
 }
 
 /// What is usually behind a connection that the agent closes at once.

@@ -85,7 +85,10 @@ async fn of_agent(client: &Client) -> anyhow::Result<(String, String)> {
 }
 
 fn unknown(name: &str) -> anyhow::Error {
-    anyhow!("Could not find a coordinate for node {name:?}")
+    anyhow!(
+        "Could not find a coordinate for node {name:?}; a new node has one after its first measurements, and none \
+         with disable_coordinates"
+    )
 }
 
 fn estimate(

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use anyhow::{anyhow, bail};
+use anyhow::bail;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
@@ -10,7 +10,7 @@ use tribune_client::kv::{self, KvPair};
 
 use super::unrooted;
 use crate::cli::connection::{Connection, Scope, wait_for};
-use crate::cli::output::{print, told};
+use crate::cli::output::{failed, print};
 
 /// Prints all keys under a prefix as JSON, for `kv import`.
 #[derive(Debug, clap::Args)]
@@ -50,7 +50,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let client = arguments.connection.client()?;
     let question = arguments.scope.narrow(kv::tree(prefix));
     let answer = wait_for(async {
-        client.ask(&question).await.map_err(|error| anyhow!("Error querying Consul agent: {}", told(&error)))
+        client.ask(&question).await.map_err(|error| failed("querying Consul agent", &error))
     })?;
     print(json(answer.value)?)?;
     Ok(ExitCode::SUCCESS)

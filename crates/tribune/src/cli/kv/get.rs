@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use anyhow::{anyhow, bail};
+use anyhow::bail;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use tribune_client::kv::{self, KvPair};
@@ -10,7 +10,7 @@ use tribune_client::{Client, Error};
 
 use super::unrooted;
 use crate::cli::connection::{Connection, Scope, wait_for};
-use crate::cli::output::{print, told};
+use crate::cli::output::{failed, print};
 
 /// Shows a value, or lists keys under a prefix.
 #[derive(Debug, clap::Args)]
@@ -64,12 +64,12 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
 
 async fn names(client: &Client, arguments: &Arguments, prefix: &str) -> anyhow::Result<Vec<u8>> {
     let question = arguments.scope.narrow(kv::names(prefix, &arguments.separator));
-    let names = client.ask(&question).await.map_err(failed)?.value;
+    let names = client.ask(&question).await.map_err(unanswered)?.value;
     Ok(names.iter().flat_map(|name| format!("{name}\n").into_bytes()).collect())
 }
 
 async fn tree(client: &Client, arguments: &Arguments, prefix: &str) -> anyhow::Result<Vec<u8>> {
-    let pairs = client.ask(&arguments.scope.narrow(kv::tree(prefix))).await.map_err(failed)?.value;
+    let pairs = client.ask(&arguments.scope.narrow(kv::tree(prefix))).await.map_err(unanswered)?.value;
     let mut out = Vec::new();
     for (at, pair) in pairs.iter().enumerate() {
         if arguments.detailed {
@@ -86,7 +86,7 @@ async fn tree(client: &Client, arguments: &Arguments, prefix: &str) -> anyhow::R
 }
 
 async fn one(client: &Client, arguments: &Arguments, key: &str) -> anyhow::Result<Vec<u8>> {
-    let found = client.ask(&arguments.scope.narrow(kv::get(key))).await.map_err(failed)?.value.0;
+    let found = client.ask(&arguments.scope.narrow(kv::get(key))).await.map_err(unanswered)?.value.0;
     let Some(pair) = found else { bail!("Error! No key exists at: {key}") };
     let mut out =
         if arguments.detailed { block(&pair, arguments.base64) } else { value(&pair, arguments.base64) };
@@ -94,8 +94,8 @@ async fn one(client: &Client, arguments: &Arguments, key: &str) -> anyhow::Resul
     Ok(out)
 }
 
-fn failed(error: Error) -> anyhow::Error {
-    anyhow!("Error querying Consul agent: {}", told(&error))
+fn unanswered(error: Error) -> anyhow::Error {
+    failed("querying Consul agent", &error)
 }
 
 /// A value may be any bytes; they are shown as they are.

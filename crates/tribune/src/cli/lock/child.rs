@@ -8,8 +8,13 @@ use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use tokio::process::Command;
 
+use crate::cli::shell;
+
 /// How long a program that was asked to stop may take.
 const GRACE: Duration = Duration::from_secs(5);
+
+/// Time between two looks at whether anything that it started still runs.
+const LOOK_PAUSE: Duration = Duration::from_millis(20);
 
 /// A program and its arguments.
 #[derive(Debug)]
@@ -19,15 +24,8 @@ pub(super) struct Program {
 }
 
 impl Program {
-    /// A shell gets the words as one line.
     pub(super) fn new(words: &[String], with_shell: bool, pass_stdin: bool) -> Self {
-        let words = if with_shell {
-            let shell = std::env::var("SHELL").ok().filter(|shell| !shell.is_empty());
-            vec![shell.unwrap_or_else(|| "/bin/sh".into()), "-c".into(), words.join(" ")]
-        } else {
-            words.to_vec()
-        };
-        Self { words, pass_stdin }
+        Self { words: shell::words(words, with_shell), pass_stdin }
     }
 
     /// Starts it.
@@ -63,10 +61,17 @@ impl Child {
         self.child.wait().await.is_ok_and(|status| status.success())
     }
 
-    /// Asks it to stop; gives whether it did within its time.
+    /// Asks it to stop, with all that it started; gives whether they did within their time.
     pub(super) async fn terminate(&mut self) -> bool {
         self.signal(Signal::SIGTERM);
-        tokio::time::timeout(GRACE, self.child.wait()).await.is_ok()
+        let gone = async {
+            // The system tells only of the end of the program itself.
+            let _ = self.child.wait().await;
+            while self.leads_group && killpg(Pid::from_raw(self.id), None).is_ok() {
+                tokio::time::sleep(LOOK_PAUSE).await;
+            }
+        };
+        tokio::time::timeout(GRACE, gone).await.is_ok()
     }
 
     /// Stops it and waits until it is gone.
@@ -77,8 +82,8 @@ impl Child {
     }
 
     fn signal(&self, signal: Signal) {
-        // A program that has ended meanwhile needs none. Its number is not reused before it was waited for.
-        if self.id <= 0 || self.child.id().is_none() {
+        // A number is not given to another while a program that was not waited for has it, or any of its group lives.
+        if self.id <= 0 || (!self.leads_group && self.child.id().is_none()) {
             return;
         }
         let to = Pid::from_raw(self.id);
@@ -105,7 +110,25 @@ mod tests {
 
     #[tokio::test]
     async fn all_that_the_program_started_ends_with_it() {
-        let mut child = program(&["sh", "-c", "sleep 1000 & wait"]).start().unwrap();
-        assert!(child.terminate().await);
+        // What it started takes no notice of being asked, and the program itself ends at once.
+        let folder = tempfile::tempdir().unwrap();
+        let ready = folder.path().join("ready");
+        let stubborn = format!("trap : TERM; touch {}; while :; do sleep 0.1; done", ready.display());
+        let mut child = program(&["sh", "-c", &format!("sh -c '{stubborn}' & wait")]).start().unwrap();
+        let group = Pid::from_raw(child.id());
+        let started = async {
+            while !ready.exists() {
+                tokio::time::sleep(LOOK_PAUSE).await;
+            }
+        };
+        tokio::time::timeout(GRACE, started).await.unwrap();
+        assert!(!child.terminate().await, "it still runs");
+        child.kill().await;
+        let gone = async {
+            while killpg(group, None).is_ok() {
+                tokio::time::sleep(LOOK_PAUSE).await;
+            }
+        };
+        tokio::time::timeout(GRACE, gone).await.unwrap();
     }
 }

@@ -8,6 +8,7 @@ use tokio::process::{Child, Command};
 use tribune_core::Index;
 
 use crate::cli::output::compact;
+use crate::cli::shell;
 
 /// A program and its arguments.
 #[derive(Debug, PartialEq, Eq)]
@@ -16,16 +17,9 @@ pub(super) struct Handler {
 }
 
 impl Handler {
-    /// The handler for the words behind the flags, if there are any. A shell gets them as one line.
+    /// The handler for the words behind the flags, if there are any.
     pub(super) fn new(words: &[String], with_shell: bool) -> Option<Self> {
-        if words.is_empty() {
-            return None;
-        }
-        if !with_shell {
-            return Some(Self { words: words.to_vec() });
-        }
-        let shell = std::env::var("SHELL").ok().filter(|shell| !shell.is_empty());
-        Some(Self { words: vec![shell.unwrap_or_else(|| "/bin/sh".into()), "-c".into(), words.join(" ")] })
+        (!words.is_empty()).then(|| Self { words: shell::words(words, with_shell) })
     }
 
     /// Runs the program once and waits for its end, which must be a good one.
@@ -58,9 +52,9 @@ async fn feed(child: &mut Child, json: &str) {
 mod tests {
     use super::*;
 
-    fn handler(words: &[&str], with_shell: bool) -> Handler {
+    fn handler(words: &[&str]) -> Handler {
         let words: Vec<String> = words.iter().map(|&word| word.to_owned()).collect();
-        Handler::new(&words, with_shell).unwrap()
+        Handler::new(&words, false).unwrap()
     }
 
     #[tokio::test]
@@ -68,20 +62,20 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let out = directory.path().join("out");
         let script = format!("(echo $CONSUL_INDEX; cat) > {}", out.display());
-        handler(&["sh", "-c", &script], false).run(Index(7), "{\"a\":[]}").await.unwrap();
+        handler(&["sh", "-c", &script]).run(Index(7), "{\"a\":[]}").await.unwrap();
         assert_eq!(std::fs::read_to_string(out).unwrap(), "7\n{\"a\":[]}\n");
     }
 
     #[tokio::test]
     async fn a_program_that_reads_nothing_is_no_trouble() {
         let large = format!("\"{}\"", "x".repeat(1 << 20));
-        handler(&["true"], false).run(Index(1), &large).await.unwrap();
+        handler(&["true"]).run(Index(1), &large).await.unwrap();
     }
 
     #[tokio::test]
     async fn a_bad_end_is_told() {
         let told = |words: &[&str]| {
-            let handler = handler(words, false);
+            let handler = handler(words);
             async move { handler.run(Index(1), "null").await.unwrap_err().to_string() }
         };
         assert_eq!(told(&["false"]).await, "Error executing handler: exit status 1");
@@ -89,8 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn a_shell_gets_one_line() {
-        assert_eq!(handler(&["echo", "$X;", "ls"], true).words[1..], ["-c", "echo $X; ls"]);
+    fn without_words_there_is_no_handler() {
         assert!(Handler::new(&[], true).is_none());
     }
 }
