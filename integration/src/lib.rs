@@ -35,4 +35,4 @@ pub use node::{Ready, Settings, TestNode};
 pub use pki::{Authority, Identity};
 pub use program::Program;
 pub use scenario::{Scenario, Verdict};
-pub use wait::eventually;
+pub use wait::{Until, eventually};

@@ -1,5 +1,6 @@
 //! Waiting for conditions: never a sleep and a hope.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
@@ -18,5 +19,15 @@ pub fn eventually(what: &str, limit: Duration, mut condition: impl FnMut() -> Re
             bail!("{what}: not within {limit:?}");
         }
         std::thread::sleep(BETWEEN);
+    }
+}
+
+/// Says that it is over when it goes, also when it goes by a panic: threads that work until then would otherwise be
+/// waited for for ever by the scope of a test that has failed.
+pub struct Until<'a>(pub &'a AtomicBool);
+
+impl Drop for Until<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Release);
     }
 }

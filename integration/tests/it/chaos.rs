@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 use rand::RngExt;
 use rand::seq::IndexedRandom;
 use tribune_integration::linear::{Event, Model, Verdict, check};
-use tribune_integration::{Answer, ClusterSettings, Network, Program, Request, TestCluster};
+use tribune_integration::{Answer, ClusterSettings, Network, Program, Request, TestCluster, Until};
 
 use faults::Faults;
 
@@ -130,8 +130,8 @@ impl Storm {
                 let (weather, histories, new_client) = (&weather, &histories, &new_client);
                 scope.spawn(move || work::<M, C>(new_client(client), weather, histories));
             }
+            let _until = Until(&weather.over);
             faults.happen(Duration::from_secs(seconds));
-            weather.over.store(true, Ordering::Relaxed);
         });
         let seen = faults.seen().to_owned();
         let histories = histories.into_inner().unwrap();

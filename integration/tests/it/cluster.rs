@@ -8,7 +8,7 @@ use std::time::Duration;
 use hickory_proto::rr::RecordType;
 use nix::sys::signal::Signal;
 use serde_json::json;
-use tribune_integration::{DnsProbe, Host, Program, Request, TestCluster, eventually, skip};
+use tribune_integration::{DnsProbe, Host, Program, Request, TestCluster, Until, eventually, skip};
 
 use crate::LIMIT;
 
@@ -214,6 +214,7 @@ fn a_rolling_restart_loses_no_write_and_fails_no_stale_read() {
     let servers = cluster.server_addresses();
     let (over, written, reads) = (AtomicBool::new(false), AtomicU64::new(0), AtomicU64::new(0));
     thread::scope(|scope| {
+        let _until = Until(&over);
         scope.spawn(|| {
             for number in 1.. {
                 if over.load(Ordering::Relaxed) {
@@ -243,7 +244,6 @@ fn a_rolling_restart_loses_no_write_and_fails_no_stale_read() {
             .unwrap();
             eventually("writes go on", LIMIT, || Ok(written.load(Ordering::Acquire) > before + 5)).unwrap();
         }
-        over.store(true, Ordering::Relaxed);
     });
     let last = written.into_inner();
     println!("{last} writes and {} stale reads during three restarts", reads.into_inner());

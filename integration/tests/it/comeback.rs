@@ -8,7 +8,8 @@ use hickory_proto::rr::RecordType;
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use tribune_integration::{
-    ClusterSettings, DnsProbe, Host, Program, Ready, Settings, TestCluster, TestNode, calm, eventually, skip,
+    ClusterSettings, DnsProbe, Host, Program, Ready, Settings, TestCluster, TestNode, Until, calm, eventually,
+    skip,
 };
 
 use crate::LIMIT;
@@ -42,6 +43,7 @@ fn a_restarted_server_keeps_its_services_in_dns_all_the_time() {
     }
     let over = AtomicBool::new(false);
     thread::scope(|scope| {
+        let until = Until(&over);
         let watchers: Vec<_> = probes.iter().map(|probe| scope.spawn(|| watch(probe, &over))).collect();
         for signal in [Signal::SIGKILL, Signal::SIGTERM] {
             cluster.node(0).signal(signal).unwrap();
@@ -49,7 +51,7 @@ fn a_restarted_server_keeps_its_services_in_dns_all_the_time() {
             cluster.restart(0).unwrap();
             cluster.wait_formed().unwrap();
         }
-        over.store(true, Ordering::Relaxed);
+        drop(until);
         for watcher in watchers {
             let (asked, gone) = watcher.join().unwrap();
             assert!(asked > 0 && gone.is_empty(), "of {asked} answers these had no instance: {gone:?}");

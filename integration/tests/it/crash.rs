@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use rand::RngExt;
 use serde_json::{Value, json};
-use tribune_integration::{Request, TestNode};
+use tribune_integration::{Request, TestNode, Until};
 
 /// Writers at once, each with a service of its own.
 const WRITERS: usize = 64;
@@ -62,9 +62,9 @@ fn write_until_killed(node: &mut TestNode, ledgers: &mut [Ledger], life: Duratio
                 }
             });
         }
+        let _until = Until(&dead);
         thread::sleep(life);
         node.kill().unwrap();
-        dead.store(true, Ordering::Relaxed);
     });
 }
 

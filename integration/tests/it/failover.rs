@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
-use tribune_integration::{Request, TestCluster, eventually};
+use tribune_integration::{Request, TestCluster, Until, eventually};
 
 use crate::LIMIT;
 
@@ -120,17 +120,24 @@ struct Progress {
     acknowledged: AtomicU64,
     /// The last one there will be, once that is known.
     last: AtomicU64,
+    /// Whether nothing will be changed any more: all is seen, or the test has failed.
+    over: AtomicBool,
 }
 
 #[test]
 fn watchers_miss_no_change_and_see_no_index_fall_while_leaders_die() {
     let mut cluster = TestCluster::start(3, 1).unwrap();
-    let progress = Progress { acknowledged: AtomicU64::new(0), last: AtomicU64::new(u64::MAX) };
+    let progress = Progress {
+        acknowledged: AtomicU64::new(0),
+        last: AtomicU64::new(u64::MAX),
+        over: AtomicBool::new(false),
+    };
     change(&cluster, 0);
     let mut agents = cluster.server_addresses();
     agents.push(cluster.http(cluster.clients().start));
     let questions = ["/v1/health/service/watched?passing", "/v1/kv/watched?raw"];
     let seen: Vec<(&str, Seen)> = thread::scope(|scope| {
+        let _until = Until(&progress.over);
         let watchers: Vec<_> = (0..8)
             .map(|number| {
                 let (question, agents, progress) = (questions[number % 2], &agents, &progress);
@@ -191,6 +198,9 @@ fn watch(question: &str, agents: &[SocketAddr], first: usize, progress: &Progres
     let (mut seen, mut agent, mut index) = (Seen::new(), first, 0);
     let mut unseen_since = Instant::now();
     loop {
+        if progress.over.load(Ordering::Acquire) {
+            return seen;
+        }
         let target = format!("{question}&index={index}&wait={}s", WAIT.as_secs());
         let asked_at = progress.acknowledged.load(Ordering::Acquire);
         let answer = Request::new("GET", &target).send_within(agents[agent % agents.len()], WATCH_LIMIT);
