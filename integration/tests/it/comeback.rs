@@ -8,8 +8,8 @@ use hickory_proto::rr::RecordType;
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use tribune_integration::{
-    ClusterSettings, DnsProbe, Host, Program, Ready, Settings, TestCluster, TestNode, Until, calm, eventually,
-    skip,
+    ClusterSettings, DnsProbe, Host, Program, Ready, Settings, TestCluster, TestNode, Until, calm,
+    eventually, skip,
 };
 
 use crate::LIMIT;

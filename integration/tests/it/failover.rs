@@ -13,10 +13,16 @@ use crate::LIMIT;
 
 /// How often the leader is killed.
 const KILLS: u64 = 3;
-/// How long one blocking question of a watcher waits.
-const WAIT: Duration = Duration::from_secs(5);
-/// A server that has not answered a watcher after this is given up for another one.
-const WATCH_LIMIT: Duration = Duration::from_secs(15);
+/// How long one blocking question of a watcher waits. So long that what ends it is a change: one that wakes nobody
+/// is noticed.
+const WAIT: Duration = LIMIT;
+/// A server that has not answered a watcher after this is given up for another one. Servers add a little to the
+/// wait that they were asked for.
+const WATCH_LIMIT: Duration = LIMIT.saturating_mul(2);
+/// How long one write may take before another server is tried.
+const WRITE_LIMIT: Duration = Duration::from_secs(15);
+/// Half of them watch the service, half the key.
+const WATCHERS: usize = 8;
 /// The shortest that Consul allows.
 const SESSION_TTL: Duration = Duration::from_secs(10);
 /// Changes between two kills.
@@ -54,7 +60,7 @@ fn a_paused_leader_is_replaced_and_follows_when_it_comes_back() {
     let write = Request::new("PUT", "/v1/kv/paused").body("new");
     eventually("another server takes writes", LIMIT, || {
         Ok(others.iter().any(|server| {
-            let answer = write.send_within(cluster.http(*server), WATCH_LIMIT);
+            let answer = write.send_within(cluster.http(*server), WRITE_LIMIT);
             answer.is_ok_and(|answer| answer.status == 200 && answer.text() == "true")
         }))
     })
@@ -120,6 +126,8 @@ struct Progress {
     acknowledged: AtomicU64,
     /// The last one there will be, once that is known.
     last: AtomicU64,
+    /// The newest version that each watcher saw.
+    seen: [AtomicU64; WATCHERS],
     /// Whether nothing will be changed any more: all is seen, or the test has failed.
     over: AtomicBool,
 }
@@ -130,6 +138,7 @@ fn watchers_miss_no_change_and_see_no_index_fall_while_leaders_die() {
     let progress = Progress {
         acknowledged: AtomicU64::new(0),
         last: AtomicU64::new(u64::MAX),
+        seen: Default::default(),
         over: AtomicBool::new(false),
     };
     change(&cluster, 0);
@@ -138,10 +147,10 @@ fn watchers_miss_no_change_and_see_no_index_fall_while_leaders_die() {
     let questions = ["/v1/health/service/watched?passing", "/v1/kv/watched?raw"];
     let seen: Vec<(&str, Seen)> = thread::scope(|scope| {
         let _until = Until(&progress.over);
-        let watchers: Vec<_> = (0..8)
+        let watchers: Vec<_> = (0..WATCHERS)
             .map(|number| {
                 let (question, agents, progress) = (questions[number % 2], &agents, &progress);
-                scope.spawn(move || (question, watch(question, agents, number / 2, progress)))
+                scope.spawn(move || (question, watch(question, agents, number, progress)))
             })
             .collect();
         let mut version = 0;
@@ -155,10 +164,17 @@ fn watchers_miss_no_change_and_see_no_index_fall_while_leaders_die() {
                 change(&cluster, version);
                 progress.acknowledged.store(version, Ordering::Release);
             }
+            // Nothing but this change itself tells of it, and no wait ends so soon.
+            eventually("every watcher has the newest version", WAIT / 2, || {
+                Ok(progress.seen.iter().all(|seen| seen.load(Ordering::Acquire) >= version))
+            })
+            .unwrap();
             cluster.restart(leader).unwrap();
             cluster.wait_formed().unwrap();
         }
         progress.last.store(version, Ordering::Release);
+        // Those who have seen the last one already are waiting for another.
+        change(&cluster, version + 1);
         watchers.into_iter().map(|watcher| watcher.join().unwrap()).collect()
     });
     let mut versions: BTreeMap<(&str, u64), u64> = BTreeMap::new();
@@ -185,7 +201,7 @@ fn change(cluster: &TestCluster, version: u64) {
     for request in requests {
         eventually("a change is acknowledged", LIMIT, || {
             Ok(cluster.servers().filter(|server| cluster.node(*server).running()).any(|server| {
-                let answer = request.send_within(cluster.http(server), WATCH_LIMIT);
+                let answer = request.send_within(cluster.http(server), WRITE_LIMIT);
                 answer.is_ok_and(|answer| answer.status == 200 && answer.text() == "true")
             }))
         })
@@ -194,22 +210,26 @@ fn change(cluster: &TestCluster, version: u64) {
 }
 
 /// Follows a question to the last version, at another agent whenever one fails.
-fn watch(question: &str, agents: &[SocketAddr], first: usize, progress: &Progress) -> Seen {
-    let (mut seen, mut agent, mut index) = (Seen::new(), first, 0);
-    let mut unseen_since = Instant::now();
-    loop {
-        if progress.over.load(Ordering::Acquire) {
-            return seen;
-        }
+fn watch(question: &str, agents: &[SocketAddr], number: usize, progress: &Progress) -> Seen {
+    let (mut seen, mut agent, mut index, mut newest) = (Seen::new(), number / 2, 0, 0);
+    let (mut failing, mut unseen_since) = (None, Instant::now());
+    while !progress.over.load(Ordering::Acquire) {
         let target = format!("{question}&index={index}&wait={}s", WAIT.as_secs());
         let asked_at = progress.acknowledged.load(Ordering::Acquire);
+        let asked = Instant::now();
         let answer = Request::new("GET", &target).send_within(agents[agent % agents.len()], WATCH_LIMIT);
         let Some((new, version)) = answer.ok().and_then(|answer| read(question, &answer)) else {
             agent += 1;
             thread::sleep(Duration::from_millis(20));
-            assert!(unseen_since.elapsed() < LIMIT, "{question}: no agent answers");
+            let since = *failing.get_or_insert_with(Instant::now);
+            assert!(since.elapsed() < LIMIT, "{question}: no agent answers");
             continue;
         };
+        failing = None;
+        let took = asked.elapsed();
+        assert!(version <= newest || took < WAIT, "{question}: nobody was woken for version {version}");
+        newest = newest.max(version);
+        progress.seen[number].store(newest, Ordering::Release);
         // A default read comes from the leader and has all that was acknowledged before it was asked, unless a
         // leader that has just been replaced does not know so yet; then the next answer has it.
         if version >= asked_at {
@@ -221,10 +241,11 @@ fn watch(question: &str, agents: &[SocketAddr], first: usize, progress: &Progres
         );
         seen.push((new, version));
         if version >= progress.last.load(Ordering::Acquire) {
-            return seen;
+            break;
         }
         index = new;
     }
+    seen
 }
 
 /// Index and version of a good answer.
