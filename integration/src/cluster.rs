@@ -291,10 +291,8 @@ impl TestCluster {
         let started = Instant::now();
         let request = Request::new("PUT", &format!("/v1/kv/{key}")).body(value);
         eventually("an acknowledged write", FORM_LIMIT, || {
-            Ok(self.servers().filter(|server| self.nodes[*server].running()).any(|server| {
-                let answer = request.send_within(self.http(server), WRITE_LIMIT);
-                answer.is_ok_and(|answer| answer.status == 200 && answer.text() == "true")
-            }))
+            let mut running = self.servers().filter(|server| self.nodes[*server].running());
+            Ok(running.any(|server| request.acknowledged(self.http(server), WRITE_LIMIT)))
         })
         .map_err(|error| error.context(self.log_tails()))?;
         Ok(started.elapsed())

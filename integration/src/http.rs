@@ -80,6 +80,11 @@ impl Request {
         Ok(answer)
     }
 
+    /// Sends a write: whether the server said within `limit` that it is done. If not, it may be done all the same.
+    pub fn acknowledged(&self, to: SocketAddr, limit: Duration) -> bool {
+        self.send_within(to, limit).is_ok_and(|answer| answer.status == 200 && answer.text() == "true")
+    }
+
     fn bytes(&self) -> Vec<u8> {
         let Self { method, target, headers, body } = self;
         let mut bytes = format!("{method} {target} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n");

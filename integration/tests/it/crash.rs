@@ -11,6 +11,8 @@ use rand::RngExt;
 use serde_json::{Value, json};
 use tribune_integration::{Request, TestNode, Until};
 
+use crate::LIMIT;
+
 /// Writers at once, each with a service of its own.
 const WRITERS: usize = 64;
 /// Instances that each writer goes round; each time round they get a higher version.
@@ -78,8 +80,8 @@ fn write(address: SocketAddr, writer: usize, ledger: &mut Ledger, instance: usiz
         "Service": {"ID": id, "Service": format!("crash-{writer}"), "Port": port(version), "Meta": {"version": version.to_string()}},
         "Check": {"CheckID": format!("service:{id}"), "Name": "c", "ServiceID": id, "Status": "passing", "Output": version.to_string()},
     });
-    let sent = Request::new("PUT", "/v1/catalog/register").body(body.to_string()).send(address);
-    if sent.is_ok_and(|answer| answer.status == 200 && answer.text() == "true") {
+    let register = Request::new("PUT", "/v1/catalog/register").body(body.to_string());
+    if register.acknowledged(address, LIMIT) {
         ledger[instance].acknowledged = version;
     }
 }

@@ -59,10 +59,7 @@ fn a_paused_leader_is_replaced_and_follows_when_it_comes_back() {
     cluster.pause(old).unwrap();
     let write = Request::new("PUT", "/v1/kv/paused").body("new");
     eventually("another server takes writes", LIMIT, || {
-        Ok(others.iter().any(|server| {
-            let answer = write.send_within(cluster.http(*server), WRITE_LIMIT);
-            answer.is_ok_and(|answer| answer.status == 200 && answer.text() == "true")
-        }))
+        Ok(others.iter().any(|server| write.acknowledged(cluster.http(*server), WRITE_LIMIT)))
     })
     .unwrap();
     // Questions wait in its socket and are answered by a leader that has slept.
@@ -200,10 +197,8 @@ fn change(cluster: &TestCluster, version: u64) {
     ];
     for request in requests {
         eventually("a change is acknowledged", LIMIT, || {
-            Ok(cluster.servers().filter(|server| cluster.node(*server).running()).any(|server| {
-                let answer = request.send_within(cluster.http(server), WRITE_LIMIT);
-                answer.is_ok_and(|answer| answer.status == 200 && answer.text() == "true")
-            }))
+            let mut running = cluster.servers().filter(|server| cluster.node(*server).running());
+            Ok(running.any(|server| request.acknowledged(cluster.http(server), WRITE_LIMIT)))
         })
         .unwrap();
     }

@@ -33,8 +33,7 @@ fn start_with(servers: usize, configuration: Value) -> Option<(TestCluster, Netw
 fn write_at(cluster: &TestCluster, server: usize, key: &str) {
     let put = Request::new("PUT", &format!("/v1/kv/{key}")).body("written");
     eventually(&format!("server {server} takes a write"), LIMIT, || {
-        let answer = put.send_within(cluster.http(server), REFUSAL_LIMIT);
-        Ok(answer.is_ok_and(|answer| answer.status == 200 && answer.text() == "true"))
+        Ok(put.acknowledged(cluster.http(server), REFUSAL_LIMIT))
     })
     .map_err(|error| error.context(cluster.log_tails()))
     .unwrap();
@@ -136,10 +135,7 @@ fn a_leader_on_the_smaller_side_acknowledges_nothing_and_answers_nothing_old() {
     network.part(&minority, &majority).unwrap();
     let put = Request::new("PUT", "/v1/kv/sides").body("new");
     eventually("the larger side takes writes", LIMIT, || {
-        Ok(majority.iter().any(|server| {
-            let answer = put.send_within(cluster.http(*server), REFUSAL_LIMIT);
-            answer.is_ok_and(|answer| answer.status == 200)
-        }))
+        Ok(majority.iter().any(|server| put.acknowledged(cluster.http(*server), REFUSAL_LIMIT)))
     })
     .unwrap();
     for server in &minority {
