@@ -46,8 +46,9 @@ pub struct FederationSettings {
 
 /// Running datacenters; numbered in the order of their settings.
 pub struct Federation {
-    authority: Authority,
     clusters: Vec<TestCluster>,
+    /// The files of the certificates last as long as the agents that use them.
+    _authority: Authority,
     /// Links to the servers of each datacenter; none when they are reached directly.
     links: Vec<Vec<Link>>,
     entries: Vec<String>,
@@ -103,7 +104,12 @@ impl Federation {
                 .collect::<Result<Vec<_>>>()?;
             running.push(TestCluster::launch(cluster, places, &extra)?);
         }
-        Ok(Self { authority, clusters: running, links, entries })
+        Ok(Self { _authority: authority, clusters: running, links, entries })
+    }
+
+    /// All datacenters.
+    pub fn dcs(&self) -> &[TestCluster] {
+        &self.clusters
     }
 
     /// One datacenter.
@@ -119,11 +125,6 @@ impl Federation {
     /// Where others join a datacenter: address and WAN port of its first server, or of the link to it.
     pub fn entry(&self, number: usize) -> &str {
         &self.entries[number]
-    }
-
-    /// Where the certificates come from.
-    pub fn authority(&self) -> &Authority {
-        &self.authority
     }
 
     /// Changes every link to a datacenter.

@@ -14,7 +14,7 @@ const MARK_PORT: u16 = 1001;
 
 fn federation() -> Federation {
     let federation = Federation::start(vec![Member::new("dc1", 3, 1), Member::new("dc2", 1, 1)]).unwrap();
-    mark(&federation, 2);
+    mark(&federation);
     federation
 }
 
@@ -119,7 +119,7 @@ fn a_slow_link_only_takes_its_time() {
 fn a_dead_gateway_is_replaced_by_another() {
     let members = vec![Member::new("dc1", 1, 1), Member::new("dc2", 3, 0)];
     let mut federation = Federation::start(members).unwrap();
-    mark(&federation, 2);
+    mark(&federation);
     // The mark lives on the first server, which stays.
     let victim = federation.dc(1).followers().unwrap().into_iter().find(|server| *server != 0).unwrap();
     federation.dc_mut(1).kill(victim).unwrap();

@@ -2,7 +2,7 @@
 
 use tribune_integration::{Federation, FederationSettings, Host, Member, Network, Program, eventually};
 
-use super::{HEALED_LIMIT, answered, ask, assert_undisturbed, mark, promised};
+use super::{HEALED_LIMIT, answered, ask, assert_undisturbed, mark, promised, reaches, wait_healed};
 use crate::LIMIT;
 
 const SERVERS: usize = 3;
@@ -20,21 +20,8 @@ fn start(network: &Network) -> Federation {
     let settings =
         FederationSettings { linked: false, ..FederationSettings::linked((0..3).map(member).collect()) };
     let federation = Federation::start_with(settings).unwrap();
-    mark(&federation, 3);
+    mark(&federation);
     federation
-}
-
-/// Waits until every server of every datacenter gets answers from every other one.
-fn wait_all_reach(federation: &Federation) {
-    eventually("every datacenter reaches every other", promised(HEALED_LIMIT), || {
-        Ok((0..3).all(|here| (0..3).all(|there| reach(federation, here, there))))
-    })
-    .unwrap();
-}
-
-fn reach(federation: &Federation, here: usize, there: usize) -> bool {
-    let (from, to) = (federation.dc(here), federation.dc(there));
-    from.servers().all(|server| answered(from, server, to, ""))
 }
 
 #[test]
@@ -47,7 +34,7 @@ fn three_datacenters_live_through_cuts_one_way_links_and_loss() {
     network.part(&one, &two).unwrap();
     assert_third_is_reached(&federation);
     network.heal().unwrap();
-    wait_all_reach(&federation);
+    wait_healed(&federation);
 
     // Nothing from the first reaches the second.
     for (from, to) in one.iter().flat_map(|from| two.iter().map(move |to| (*from, *to))) {
@@ -55,7 +42,7 @@ fn three_datacenters_live_through_cuts_one_way_links_and_loss() {
     }
     assert_third_is_reached(&federation);
     network.heal().unwrap();
-    wait_all_reach(&federation);
+    wait_healed(&federation);
 
     // Of all packets between the two, 30 in 100 are lost.
     for (from, to) in one.iter().flat_map(|from| two.iter().map(move |to| (*from, *to))) {
@@ -71,16 +58,14 @@ fn three_datacenters_live_through_cuts_one_way_links_and_loss() {
         .unwrap();
     }
     network.heal().unwrap();
-    wait_all_reach(&federation);
+    wait_healed(&federation);
 }
 
 /// While the first two datacenters cannot reach each other directly.
 fn assert_third_is_reached(federation: &Federation) {
-    for number in 0..3 {
-        assert_undisturbed(federation.dc(number));
-    }
+    federation.dcs().iter().for_each(assert_undisturbed);
     for (here, there) in [(0, 2), (1, 2), (2, 0), (2, 1)] {
-        let reached = || Ok(reach(federation, here, there));
+        let reached = || Ok(reaches(federation.dc(here), federation.dc(there)));
         eventually("a datacenter that is not cut off answers", promised(HEALED_LIMIT), reached).unwrap();
     }
     let (from, to) = (federation.dc(0), federation.dc(1));

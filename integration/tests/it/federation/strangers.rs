@@ -13,7 +13,7 @@ fn a_certificate_of_another_authority_is_refused() {
     let mut one = Federation::start(vec![Member::new("dc1", 1, 0)]).unwrap();
     let mut other = Federation::start(vec![Member::new("dc2", 1, 0)]).unwrap();
     for federation in [&one, &other] {
-        mark(federation, 1);
+        mark(federation);
     }
     let join = format!("/v1/agent/join/{}?wan=1", other.entry(0));
     // Consul's gossip has no certificates and lets the stranger in; its requests are refused all the same.
