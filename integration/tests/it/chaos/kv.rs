@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
 use rand::RngExt;
 use tribune_integration::Answer;
 use tribune_integration::linear::{Kv, KvCall};
@@ -86,22 +88,6 @@ fn entry(answer: &Answer) -> Option<(u32, u64)> {
         return None;
     }
     let body = answer.json().unwrap();
-    let value = decoded(body[0]["Value"].as_str().unwrap());
-    Some((value.parse().unwrap(), body[0]["ModifyIndex"].as_u64().unwrap()))
-}
-
-/// The text behind base64.
-fn decoded(text: &str) -> String {
-    const ALPHABET: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let digits = text.bytes().filter(|byte| *byte != b'=');
-    let digits = digits.map(|byte| ALPHABET.iter().position(|letter| *letter == byte).unwrap());
-    let (mut bits, mut count, mut bytes) = (0, 0, Vec::new());
-    for digit in digits {
-        (bits, count) = (bits << 6 | digit, count + 6);
-        if count >= 8 {
-            count -= 8;
-            bytes.push(u8::try_from(bits >> count & 0xff).unwrap());
-        }
-    }
-    String::from_utf8(bytes).unwrap()
+    let value = BASE64_STANDARD.decode(body[0]["Value"].as_str().unwrap()).unwrap();
+    Some((String::from_utf8(value).unwrap().parse().unwrap(), body[0]["ModifyIndex"].as_u64().unwrap()))
 }
