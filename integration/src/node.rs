@@ -99,11 +99,6 @@ impl TestNode {
         Ok(Self { settings, folder, child, running: true, http: nowhere, dns: nowhere })
     }
 
-    /// The program that runs here.
-    pub fn program(&self) -> &Program {
-        &self.settings.program
-    }
-
     /// Whether it was started and not killed since; a node that was stopped by a signal still runs.
     pub fn running(&self) -> bool {
         self.running

@@ -23,11 +23,10 @@ fn with_check(name: &str) -> Value {
 
 #[test]
 fn a_restarted_server_keeps_its_services_in_dns_all_the_time() {
-    let configuration = json!({"service": with_check(SERVICES[0]), "performance": {"raft_multiplier": 5}});
     let settings = ClusterSettings { configuration: calm(), ..ClusterSettings::default() };
     let places = settings.places().unwrap();
     let mut extra = vec![json!({}); places.len()];
-    extra[0] = configuration;
+    extra[0] = json!({"service": with_check(SERVICES[0])});
     let mut cluster = TestCluster::launch(settings, places, &extra).unwrap();
     cluster.wait_formed().unwrap();
     cluster.node(0).put("/v1/agent/service/register", &with_check(SERVICES[1])).unwrap();
