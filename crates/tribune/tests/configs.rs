@@ -55,6 +55,10 @@ fn two_datacenters_know_each_other() {
     });
     assert_eq!((dc1.datacenter.as_str(), dc2.datacenter.as_str()), ("dc1", "dc2"));
     assert_eq!(client.datacenter, dc1.datacenter);
+    for (here, there) in [(&dc1, &dc2), (&dc2, &dc1)] {
+        let (joined, told) = (&here.cluster.wan.again, there.network.advertise_wan.to_string());
+        assert!(joined.contains(&told), "{told} is not among {joined:?}");
+    }
     let key = |settings: &Settings| settings.cluster.gossip_key.as_ref().map(|key| key.0.clone());
     assert!(key(&dc1).is_some() && key(&dc1) == key(&client) && key(&dc1) != key(&dc2));
 }

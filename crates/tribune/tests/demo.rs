@@ -5,6 +5,7 @@
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
@@ -33,11 +34,19 @@ impl Demo {
         Self { child, folder }
     }
 
-    /// Reads what it shows until a line holds `text`. The rest is read too, but by nobody.
-    fn shows(&mut self, text: &str) {
+    /// Waits until it shows a line that holds `text`. The rest is read too, but by nobody.
+    fn shows(&mut self, text: &'static str) {
         let mut lines = BufReader::new(self.child.stdout.take().unwrap()).lines();
-        assert!(lines.any(|line| line.unwrap().contains(text)), "it ended before it showed {text:?}");
-        std::thread::spawn(move || lines.for_each(drop));
+        let (found, shown) = mpsc::channel();
+        std::thread::spawn(move || {
+            // Nobody is told after the test has failed.
+            let _ = found.send(lines.any(|line| line.unwrap().contains(text)));
+            lines.for_each(drop);
+        });
+        match shown.recv_timeout(PATIENCE) {
+            Ok(shown) => assert!(shown, "it ended before it showed {text:?}"),
+            Err(_) => panic!("it did not show {text:?} within {PATIENCE:?}"),
+        }
     }
 
     fn signal(&self, signal: Signal) {
