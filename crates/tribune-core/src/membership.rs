@@ -112,12 +112,12 @@ fn release(
     let Some(known) = known else { return Ok(None) };
     let holder = &known.node().value;
     let is_other = !holder.id.is_empty() && !member.node.id.is_empty() && holder.id != member.node.id;
-    let lives = members
-        .iter()
-        .any(|other| other.node.id == holder.id && matches!(other.life, Life::Alive | Life::Unsettled));
+    let is_lively = |other: &Member| matches!(other.life, Life::Alive | Life::Unsettled);
+    let lives = || members.iter().any(|other| other.node.id == holder.id && is_lively(other));
     // While not all members may be known yet, only the same address tells that the holder cannot be there.
     let is_certain = strangers == Strangers::Go || holder.address == member.node.address;
-    if !is_other || lives || !is_certain || known.check(LIVENESS_CHECK).is_none() {
+    // Looking through all members comes last: it is hardly ever needed, and this is asked for each of them.
+    if !is_other || !is_certain || known.check(LIVENESS_CHECK).is_none() || lives() {
         return Ok(None);
     }
     mark_failed(&Member { node: holder.clone(), ..member.clone() }, Some(known))
