@@ -27,6 +27,13 @@ impl Near {
         let place = view.state().coordinate(node.as_str()).copied();
         Self { node, place }
     }
+
+    /// Whether it is known how near this instance is. When it is not of the first one selected, it is of none, and
+    /// the order means nothing.
+    pub(crate) fn ranks(&self, view: View<'_>, instance: &InstanceView<'_>) -> bool {
+        let node = instance.node.value.name.folded();
+        node == self.node || (self.place.is_some() && view.state().coordinate(node.as_str()).is_some())
+    }
 }
 
 /// The instances that answer a question: in random order, or the nearest first. `chance` is any number; it
