@@ -11,6 +11,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use smol_str::SmolStr;
 
+use crate::dice::Dice;
 use crate::ids::NodeName;
 
 /// Dimensions of the space.
@@ -226,16 +227,11 @@ fn magnitude(vec: &[f64; DIMENSIONS]) -> f64 {
     vec.iter().map(|part| part * part).sum::<f64>().sqrt()
 }
 
-/// A direction drawn from a number (SplitMix64, one draw per dimension).
+/// A direction drawn from a number, one draw per dimension.
 fn any_direction(chance: u64) -> [f64; DIMENSIONS] {
-    let mut seed = chance;
-    let drawn: [f64; DIMENSIONS] = std::array::from_fn(|_| {
-        seed = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut x = seed;
-        x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        f64::from((x >> 32) as u32) / f64::from(u32::MAX) - 0.5
-    });
+    let mut dice = Dice(chance);
+    let drawn: [f64; DIMENSIONS] =
+        std::array::from_fn(|_| f64::from((dice.next() >> 32) as u32) / f64::from(u32::MAX) - 0.5);
     let length = magnitude(&drawn);
     if length > ZERO {
         drawn.map(|part| part / length)

@@ -29,6 +29,8 @@ pub mod membership;
 
 pub mod autopilot;
 
+mod dice;
+
 pub mod coordinate;
 pub mod lease;
 

@@ -9,6 +9,7 @@ use super::draft::PoolSection;
 use super::prepared::{Extra, Fragment, FragmentOwner, Naming, Prepared, PreparedUnit};
 use super::record::Code;
 use super::zone::Zone;
+use crate::dice::Dice;
 
 /// A question as it came in, with what the client can take.
 #[derive(Debug, Clone, Copy)]
@@ -409,23 +410,5 @@ impl Seen {
             self.identities.resize(identity + 1, false);
         }
         !std::mem::replace(&mut self.identities[identity], true)
-    }
-}
-
-/// Random numbers from one salt (splitmix64).
-struct Dice(u64);
-
-impl Dice {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    /// A number below `bound`; 0 when there is none.
-    fn below(&mut self, bound: usize) -> usize {
-        ((u128::from(self.next()) * bound as u128) >> 64) as usize
     }
 }

@@ -105,7 +105,8 @@ impl<'a> Lookup<'a> {
             "" => self.zone.service_ttl.of(&query.service.service),
             _ => u32::try_from(query.dns_ttl_span.as_secs()).unwrap_or(u32::MAX),
         };
-        let is_ordered = near.zip(instances.first()).is_some_and(|(near, first)| near.ranks(self.view, first));
+        let is_ordered =
+            near.zip(instances.first()).is_some_and(|(near, first)| near.ranks(self.view, first));
         let draft = self.instances(&instances, ttl, depends);
         match draft.pool {
             Pool::Shuffled(units) if is_ordered => Draft { pool: Pool::Ordered(units), ..draft },

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::ServiceQuery;
 use crate::coordinate::{Coordinate, by_distance};
+use crate::dice::Dice;
 use crate::ids::{Datacenter, Folded};
 use crate::model::Status;
 use crate::state::{InstanceView, View};
@@ -129,17 +130,11 @@ impl<'q> Wanted<'q> {
     }
 }
 
-/// Fisher and Yates, with numbers drawn from one (SplitMix64).
+/// Fisher and Yates.
 fn shuffle<T>(things: &mut [T], chance: u64) {
-    let mut seed = chance;
+    let mut dice = Dice(chance);
     for last in (1..things.len()).rev() {
-        seed = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut x = seed;
-        x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        x ^= x >> 31;
-        let other = (u128::from(x) * (last as u128 + 1)) >> 64;
-        things.swap(last, usize::try_from(other).unwrap_or(0));
+        things.swap(last, dice.below(last + 1));
     }
 }
 
