@@ -239,7 +239,8 @@ impl fmt::Display for Query {
 }
 
 /// A text with all that could mean something in a URL escaped.
-struct Escaped<'a>(&'a str);
+#[derive(Debug, Clone, Copy)]
+pub struct Escaped<'a>(pub &'a str);
 
 impl fmt::Display for Escaped<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -255,17 +256,9 @@ impl fmt::Display for Escaped<'_> {
     }
 }
 
-/// Escapes what may not stand in a query; a blank becomes `+`.
+/// A text as Go writes it in a query, where a blank becomes `+`.
 fn escape(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        match byte {
-            b' ' => out.push('+'),
-            byte if byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte) => out.push(char::from(byte)),
-            byte => out.push_str(&format!("%{byte:02X}")),
-        }
-    }
-    out
+    Escaped(text).to_string().replace("%20", "+")
 }
 
 /// `key:value`; without a colon the value is empty.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Uri, header, request};
 use http_body::Body;
-use tribune_api::params::WaitLimits;
+use tribune_api::params::{Escaped, WaitLimits};
 use tribune_api::{Query, headers};
 use tribune_core::Datacenter;
 
@@ -249,23 +249,10 @@ pub(crate) fn without(raw: &str, names: &[&str]) -> String {
     kept.filter(|part| !part.is_empty()).collect::<Vec<_>>().join("&")
 }
 
-/// The query with one parameter more, which must need no escapes beyond those for spaces and separators.
+/// The query with one parameter more, whose name needs no escapes.
 pub(crate) fn with_pair(raw: &str, name: &str, value: &str) -> String {
-    let mut query = raw.to_owned();
-    if !query.is_empty() {
-        query.push('&');
-    }
-    query.push_str(name);
-    query.push('=');
-    for byte in value.bytes() {
-        match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => {
-                query.push(char::from(byte))
-            }
-            other => query.push_str(&format!("%{other:02X}")),
-        }
-    }
-    query
+    let mark = if raw.is_empty() { "" } else { "&" };
+    format!("{raw}{mark}{name}={}", Escaped(value))
 }
 
 #[cfg(test)]
