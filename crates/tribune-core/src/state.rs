@@ -72,7 +72,7 @@ impl State {
         let refused = match command {
             Command::Register(registration) => change.register(registration).err(),
             Command::Deregister(deregistration) => {
-                change.deregister(deregistration);
+                change.deregister(&deregistration.node.folded(), &deregistration.target);
                 None
             }
             Command::PutQuery { query, is_new } => {

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use super::State;
 use super::tables::{Instance, Label, NodeEntry, ServiceEntry};
 use super::topic::Topic;
-use crate::command::{Deregistration, Refusal, Registration, Target};
+use crate::command::{Refusal, Registration, Target};
 use crate::ids::{CheckId, Folded, Index, InstanceId, NodeName};
 use crate::kv::KvKey;
 use crate::model::{Check, Node, ServiceInstance, Status, Stored};
@@ -67,12 +67,11 @@ impl<'a> Change<'a> {
         Ok(())
     }
 
-    pub(super) fn deregister(&mut self, deregistration: &Deregistration) {
-        let key = deregistration.node.folded();
-        match &deregistration.target {
-            Target::Node => self.remove_node(&key),
-            Target::Instance(id) => self.remove_instance(&key, &id.folded()),
-            Target::Check(id) => self.remove_check(&key, &id.folded()),
+    pub(super) fn deregister(&mut self, node: &Folded, target: &Target) {
+        match target {
+            Target::Node => self.remove_node(node),
+            Target::Instance(id) => self.remove_instance(node, &id.folded()),
+            Target::Check(id) => self.remove_check(node, &id.folded()),
         }
     }
 

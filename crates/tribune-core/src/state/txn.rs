@@ -3,7 +3,7 @@
 
 use super::catalog::Change;
 use super::{Effect, State};
-use crate::command::{Deregistration, Outcome, Refusal, Registration, Target};
+use crate::command::{Outcome, Refusal, Registration, Target};
 use crate::ids::{CheckId, Folded, Index, InstanceId, NodeName};
 use crate::kv::{Blob, KvChange, KvEntry, KvKey, KvRefusal};
 use crate::model::{Check, Node, ServiceInstance, Stored};
@@ -201,10 +201,8 @@ impl Change<'_> {
     }
 
     fn remove(&mut self, node: &Folded, target: &Target) -> Done {
-        if let Ok(node) = NodeName::new(node.as_str()) {
-            self.deregister(&Deregistration { node, target: target.clone() });
-            self.end_unfounded_sessions();
-        }
+        self.deregister(node, target);
+        self.end_unfounded_sessions();
         Ok(Vec::new())
     }
 
@@ -273,4 +271,28 @@ fn nothing(key: &KvKey) -> Stored<KvEntry> {
     let (value, session) = (Blob::default(), None);
     let value = KvEntry { key: key.clone(), value, flags: 0, lock_index: 0, session };
     Stored { value, created: Index(0), modified: Index(0) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::command::Command;
+    use crate::ids::NAME_BYTES_MAX;
+    use crate::model::Pairs;
+
+    #[test]
+    fn a_node_goes_whose_name_is_too_long_without_its_capitals() {
+        let name = NodeName::new("İ".repeat(NAME_BYTES_MAX / 2)).unwrap();
+        assert!(name.folded().as_str().len() > NAME_BYTES_MAX);
+        let named = NodeKey { name: name.as_str().into(), id: "".into() };
+        let (tagged_addresses, meta) = (Pairs::default(), Pairs::default());
+        let node = Node { name, id: "".into(), address: "10.0.0.1".into(), tagged_addresses, meta };
+        let mut state = State::default();
+        let set = TxnOp::Node(CatalogOp::Set(Box::new(node)));
+        state.apply(Index(1), &Command::Transaction(Box::new(Transaction(vec![set]))));
+        assert_eq!(state.nodes.len(), 1);
+        let delete = TxnOp::Node(CatalogOp::Delete(named));
+        state.apply(Index(2), &Command::Transaction(Box::new(Transaction(vec![delete]))));
+        assert_eq!(state.nodes.len(), 0);
+    }
 }
