@@ -40,7 +40,7 @@ pub struct Span {
 }
 
 /// All leases whose time runs.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Leases {
     /// The leases as they were seen last; a clone of a table costs nothing.
     seen: imbl::OrdMap<Lease, Span>,
@@ -147,16 +147,6 @@ impl Leases {
     /// When the next lease runs out.
     pub fn next_deadline(&self) -> Option<Duration> {
         self.deadlines.first().map(|(deadline, _)| *deadline)
-    }
-
-    /// How many there are.
-    pub fn len(&self) -> usize {
-        self.seen.len()
-    }
-
-    /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.seen.is_empty()
     }
 
     fn start(&mut self, lease: &Lease, span: Span, now: Duration) {
@@ -270,7 +260,7 @@ mod tests {
         let datacenter = Datacenter::new(&[session(1, 10), session(2, 20), session(3, 0)]);
         let mut leases = Leases::default();
         leases.follow(&datacenter.0, SECOND * 100);
-        assert_eq!(leases.len(), 2);
+        assert_eq!(leases.seen.len(), 2);
         assert!(leases.expire(SECOND * 114, 9).is_empty());
         assert_eq!(leases.expire(SECOND * 115, 9).sessions, [id(1)]);
         assert!(leases.expire(SECOND * 129, 9).is_empty());
@@ -296,7 +286,7 @@ mod tests {
         assert_eq!(leases.expire(SECOND * 30, 9).sessions, [id(1)]);
         datacenter.change(SessionChange::Destroy(id(1)));
         leases.follow(&datacenter.0, SECOND * 31);
-        assert_eq!((leases.renew(&id(1), SECOND * 31), leases.len()), (Renewal::Unknown, 0));
+        assert_eq!((leases.renew(&id(1), SECOND * 31), leases.seen.len()), (Renewal::Unknown, 0));
     }
 
     #[test]

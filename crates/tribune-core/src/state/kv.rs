@@ -8,10 +8,10 @@ mod trie;
 
 use std::sync::Arc;
 
+use super::View;
 use super::catalog::Change;
 use super::tables::Map;
 use super::topic::{TOMBSTONES_MAX, Topic};
-use super::{State, View};
 use crate::command::Refusal;
 use crate::ids::Index;
 use crate::kv::{KvChange, KvEntry, KvKey, KvPut, KvRefusal, PutMode};
@@ -207,18 +207,6 @@ impl<'a> View<'a> {
     pub fn keys_under(self, prefix: &'a str) -> impl Iterator<Item = &'a Stored<KvEntry>> {
         let entries = self.state().keys.under(prefix).map(Arc::as_ref);
         entries.filter(move |entry| self.authority.reads_key(&entry.value.key))
-    }
-
-    /// How many keys there are.
-    pub fn key_count(self) -> usize {
-        self.state().keys.entries.len()
-    }
-}
-
-impl State {
-    /// Whether anything is kept under a key that starts with `prefix`.
-    pub fn has_keys_under(&self, prefix: &str) -> bool {
-        self.keys.under(prefix).next().is_some()
     }
 }
 
