@@ -60,12 +60,16 @@ impl Event {
         if !self.tag_filter.is_empty() && self.service_filter.is_empty() {
             return Err(InvalidEvent::TagWithoutService);
         }
-        for (which, pattern) in
-            [("node", &self.node_filter), ("service", &self.service_filter), ("tag", &self.tag_filter)]
-        {
-            compile(pattern).map_err(|why| InvalidEvent::Pattern(which, why))?;
-        }
-        Ok(())
+        self.patterns().map(|_| ())
+    }
+
+    /// Which nodes, services and tags are meant.
+    fn patterns(&self) -> Result<[Option<Regex>; 3], InvalidEvent> {
+        Ok([
+            pattern("node", &self.node_filter)?,
+            pattern("service", &self.service_filter)?,
+            pattern("tag", &self.tag_filter)?,
+        ])
     }
 
     /// Whether it is for a node of this name that runs these services, each with its tags.
@@ -74,11 +78,7 @@ impl Event {
         S: IntoIterator<Item = (&'a str, T)>,
         T: IntoIterator<Item = &'a str>,
     {
-        let (Ok(node_filter), Ok(service_filter), Ok(tag_filter)) =
-            (compile(&self.node_filter), compile(&self.service_filter), compile(&self.tag_filter))
-        else {
-            return false;
-        };
+        let Ok([node_filter, service_filter, tag_filter]) = self.patterns() else { return false };
         let matches = |filter: &Option<Regex>, text: &str| filter.as_ref().is_none_or(|it| it.is_match(text));
         if !matches(&node_filter, node) {
             return false;
@@ -98,16 +98,18 @@ impl Event {
     }
 }
 
-/// `None` for the empty pattern, which everything matches.
-fn compile(pattern: &str) -> Result<Option<Regex>, String> {
-    if pattern.is_empty() {
+/// Reads a pattern for nodes, services or tags, whichever `which` names. `None` for the empty one, which everything
+/// matches.
+pub fn pattern(which: &'static str, text: &str) -> Result<Option<Regex>, InvalidEvent> {
+    if text.is_empty() {
         return Ok(None);
     }
-    if pattern.len() > PATTERN_BYTES_MAX {
-        return Err(format!("it is longer than {PATTERN_BYTES_MAX} bytes"));
+    let refused = |why| InvalidEvent::Pattern(which, why);
+    if text.len() > PATTERN_BYTES_MAX {
+        return Err(refused(format!("it is longer than {PATTERN_BYTES_MAX} bytes")));
     }
-    let compiled = regex::RegexBuilder::new(pattern).size_limit(PATTERN_MEMORY_MAX).build();
-    compiled.map(Some).map_err(|error| error.to_string())
+    let compiled = regex::RegexBuilder::new(text).size_limit(PATTERN_MEMORY_MAX).build();
+    compiled.map(Some).map_err(|error| refused(error.to_string()))
 }
 
 /// The events that an agent remembers, the oldest first.

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use tribune_api::event::Event as Shown;
 use tribune_api::params::WaitLimits;
 use tribune_api::{ApiError, headers, json};
-use tribune_core::event::{Event, EventLog, InvalidEvent};
+use tribune_core::event::{Event, EventLog, InvalidEvent, pattern};
 
 use crate::call::Call;
 use crate::error::Error;
@@ -131,12 +131,9 @@ struct Wanted {
 
 impl Wanted {
     fn new(call: &Call) -> Result<Self, ApiError> {
-        let pattern = |name: &str| {
-            let text = call.query.text(name);
-            let compiled = text.map(|text| regex::RegexBuilder::new(text).size_limit(256 * 1024).build());
-            compiled.transpose().map_err(|error| {
-                ApiError::bad_request(format!("Invalid {name} filter: error parsing regexp: {error}"))
-            })
+        let pattern = |which| {
+            let read = pattern(which, call.query.get(which).unwrap_or_default());
+            read.map_err(|error| ApiError::bad_request(error.to_string()))
         };
         Ok(Self {
             name: call.query.text("name").map(str::to_owned),
