@@ -132,7 +132,8 @@ fn refuse_conflict(query: &Query, names: &[&str]) -> Result<(), ApiError> {
     Err(ApiError::bad_request(format!("Conflicting flags: {}\n", query.encoded())))
 }
 
-fn session(id: &str) -> Result<SessionId, ApiError> {
+/// The session that a lock is asked for or given back with.
+pub(crate) fn session(id: &str) -> Result<SessionId, ApiError> {
     if id.is_empty() {
         return Err(ApiError::server("missing session"));
     }

@@ -6,7 +6,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 use tribune_core::{
     Blob, CatalogOp, CheckId, Index, InstanceId, KvChange, KvKey, KvPut, KvRead, Node, NodeKey, NodeName,
-    PutMode, SessionId, Transaction, TxnOp,
+    PutMode, Transaction, TxnOp,
 };
 
 use super::{bad_name, catalog_check, catalog_service, node_name, pairs, validate_uuid};
@@ -14,7 +14,7 @@ use crate::catalog::ServiceRegistration;
 use crate::decode::{DecodeError, DecodeReason, Object, parse};
 use crate::error::ApiError;
 use crate::health::CheckRegistration;
-use crate::kv::BAD_SESSION_ID;
+use crate::kv::session;
 use crate::txn::{OPERATIONS_MAX, TxnFailure};
 
 /// A request body that was read: operations, or what is wrong with some of them.
@@ -109,11 +109,11 @@ impl OnKey {
                 self.put(PutMode::OnlyAt(index))?
             }
             "lock" => {
-                let session = self.holder()?;
+                let session = session(&self.session)?;
                 self.put(PutMode::Acquire(session))?
             }
             "unlock" => {
-                let session = self.holder()?;
+                let session = session(&self.session)?;
                 self.put(PutMode::Release(session))?
             }
             "delete" => TxnOp::Kv(KvChange::Delete { key: self.key()?, only_at: None }),
@@ -124,7 +124,7 @@ impl OnKey {
             "get-tree" => TxnOp::KvRead(KvRead::GetTree(self.key.into())),
             "check-index" => TxnOp::KvRead(KvRead::CheckIndex(self.key()?, self.index)),
             "check-session" => {
-                let session = if self.session.is_empty() { None } else { Some(self.holder()?) };
+                let session = if self.session.is_empty() { None } else { Some(session(&self.session)?) };
                 TxnOp::KvRead(KvRead::CheckSession(self.key()?, session))
             }
             "check-not-exists" => TxnOp::KvRead(KvRead::CheckNotExists(self.key()?)),
@@ -142,13 +142,6 @@ impl OnKey {
             return Err(ApiError::server("Must provide key"));
         }
         KvKey::new(self.key.as_str()).map_err(|why| ApiError::server(format!("Invalid key: {why}")))
-    }
-
-    fn holder(&self) -> Result<SessionId, ApiError> {
-        if self.session.is_empty() {
-            return Err(ApiError::server("missing session"));
-        }
-        SessionId::new(&self.session).map_err(|_| ApiError::server(BAD_SESSION_ID))
     }
 }
 

@@ -45,7 +45,7 @@ pub fn read(archive: impl Read) -> Result<(Meta, Vec<Record>), SnapshotError> {
 pub fn inspect(archive: impl Read) -> Result<Inspection, SnapshotError> {
     let mut kinds: BTreeMap<String, Kind> = BTreeMap::new();
     let meta = walk(archive, &mut |record, bytes| {
-        let kind = kinds.entry(name(&record)).or_default();
+        let kind = kinds.entry(name(&record).to_owned()).or_default();
         kind.count += 1;
         kind.bytes += bytes as u64;
     })?;
@@ -53,9 +53,21 @@ pub fn inspect(archive: impl Read) -> Result<Inspection, SnapshotError> {
 }
 
 /// The kind of a record as its form names it.
-fn name(record: &Record) -> String {
-    let text = format!("{record:?}");
-    text.split(|c: char| !c.is_alphanumeric()).next().unwrap_or_default().to_owned()
+fn name(record: &Record) -> &'static str {
+    match record {
+        Record::Header { .. } => "Header",
+        Record::Node(_) => "Node",
+        Record::Instance(_) => "Instance",
+        Record::Check(_) => "Check",
+        Record::Autopilot(_) => "Autopilot",
+        Record::Coordinate(_) => "Coordinate",
+        Record::Query(_) => "Query",
+        Record::Topic(..) => "Topic",
+        Record::Leasing { .. } => "Leasing",
+        Record::Kv(_) => "Kv",
+        Record::Session(_) => "Session",
+        Record::LockDelay(..) => "LockDelay",
+    }
 }
 
 fn walk(archive: impl Read, take: &mut dyn FnMut(Record, usize)) -> Result<Meta, SnapshotError> {
@@ -145,13 +157,7 @@ fn text(file: &mut dyn Read) -> Result<Vec<u8>, SnapshotError> {
 /// Reads the state record by record, to the last byte.
 fn records(file: &mut dyn Read, take: &mut dyn FnMut(Record, usize)) -> Result<(), SnapshotError> {
     let mut mark = vec![0; MARK.len()];
-    let mut length = 0;
-    while length < mark.len() {
-        match file.read(&mut mark[length..]).map_err(unreadable)? {
-            0 => break,
-            more => length += more,
-        }
-    }
+    fill(file, &mut mark)?;
     if mark != MARK {
         let (name, version) = MARK.split_at(MARK.len() - 1);
         return Err(broken(match mark.strip_prefix(name) {
@@ -185,15 +191,23 @@ fn records(file: &mut dyn Read, take: &mut dyn FnMut(Record, usize)) -> Result<(
 
 fn length_of_next(file: &mut dyn Read) -> Result<Option<usize>, SnapshotError> {
     let mut bytes = [0; 4];
+    match fill(file, &mut bytes)? {
+        0 => Ok(None),
+        4 => Ok(Some(u32::from_le_bytes(bytes) as usize)),
+        _ => Err(unreadable(ErrorKind::UnexpectedEof.into())),
+    }
+}
+
+/// Reads as many bytes as there is room for, or all there are; says how many.
+fn fill(file: &mut dyn Read, room: &mut [u8]) -> Result<usize, SnapshotError> {
     let mut length = 0;
-    while length < bytes.len() {
-        match file.read(&mut bytes[length..]).map_err(unreadable)? {
-            0 if length == 0 => return Ok(None),
-            0 => return Err(unreadable(ErrorKind::UnexpectedEof.into())),
+    while length < room.len() {
+        match file.read(&mut room[length..]).map_err(unreadable)? {
+            0 => break,
             more => length += more,
         }
     }
-    Ok(Some(u32::from_le_bytes(bytes) as usize))
+    Ok(length)
 }
 
 /// A file whose bytes are summed as they are read.
