@@ -1,5 +1,7 @@
 //! Laws of keys, sessions and transactions, tried on random logs in which nodes and checks come and go under them.
 
+mod replay;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -183,12 +185,6 @@ fn log() -> impl Strategy<Value = Vec<Command>> {
     vec(command(), 1..60)
 }
 
-fn replay(state: &mut State, from: u64, commands: &[Command]) {
-    for (at, command) in commands.iter().enumerate() {
-        state.apply(Index(from + at as u64), command);
-    }
-}
-
 /// The full answer to every topic of keys and sessions that could be asked for here, as text.
 fn answers(state: &State) -> BTreeMap<Topic, String> {
     let authority = Authority::unrestricted();
@@ -266,17 +262,7 @@ proptest! {
 
     #[test]
     fn a_snapshot_and_the_rest_equal_the_whole_log(log in log(), cut in 0..60usize) {
-        let (before, after) = log.split_at(cut.min(log.len()));
-        let mut whole = State::default();
-        replay(&mut whole, 1, before);
-        let records: Vec<_> = whole.records().map(|record| {
-            rmp_serde::from_slice(&rmp_serde::to_vec_named(&record).unwrap()).unwrap()
-        }).collect();
-        let mut restored = State::from_records(records).unwrap();
-        prop_assert_eq!(&restored, &whole);
-        replay(&mut whole, before.len() as u64 + 1, after);
-        replay(&mut restored, before.len() as u64 + 1, after);
-        prop_assert_eq!(restored, whole);
+        replay::snapshot_and_rest(&log, cut)?;
     }
 
     #[test]

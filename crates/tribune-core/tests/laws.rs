@@ -1,5 +1,7 @@
 //! Laws of the state machine, tried on random logs over a few names, so that commands meet each other often.
 
+mod replay;
+
 use std::collections::BTreeMap;
 
 use proptest::collection::vec;
@@ -94,12 +96,6 @@ fn log() -> impl Strategy<Value = Vec<Command>> {
     vec(prop_oneof![4 => registration(), 1 => deregistration()], 1..60)
 }
 
-fn replay(state: &mut State, from: u64, commands: &[Command]) {
-    for (at, command) in commands.iter().enumerate() {
-        state.apply(Index(from + at as u64), command);
-    }
-}
-
 /// The full answer to every topic that could be asked for here, as text.
 fn answers(state: &State) -> BTreeMap<Topic, String> {
     let authority = Authority::unrestricted();
@@ -140,7 +136,7 @@ proptest! {
     #[test]
     fn replicas_that_apply_one_log_are_equal(log in log()) {
         let (mut one, mut other) = (State::default(), State::default());
-        replay(&mut one, 1, &log);
+        replay::commands(&mut one, 1, &log);
         for (at, command) in log.iter().enumerate() {
             let bytes = rmp_serde::to_vec_named(command).unwrap();
             other.apply(Index(at as u64 + 1), &rmp_serde::from_slice(&bytes).unwrap());
@@ -150,31 +146,16 @@ proptest! {
 
     #[test]
     fn a_snapshot_and_the_rest_equal_the_whole_log(log in log(), cut in 0..60usize) {
-        let (before, after) = log.split_at(cut.min(log.len()));
-        let mut whole = State::default();
-        replay(&mut whole, 1, before);
-        let records: Vec<_> = whole.records().map(|record| {
-            rmp_serde::from_slice(&rmp_serde::to_vec_named(&record).unwrap()).unwrap()
-        }).collect();
-        let mut restored = State::from_records(records).unwrap();
-        prop_assert_eq!(&restored, &whole);
-        replay(&mut whole, before.len() as u64 + 1, after);
-        replay(&mut restored, before.len() as u64 + 1, after);
-        prop_assert_eq!(restored, whole);
+        replay::snapshot_and_rest(&log, cut)?;
     }
 
     /// Whoever holds a slice sees of its topic what is seen in the whole, through the wire and back.
     #[test]
     fn a_slice_answers_its_topic_as_the_whole_does(log in log()) {
         let mut whole = State::default();
-        for (at, command) in log.iter().enumerate() {
-            whole.apply(Index(at as u64 + 1), command);
-        }
+        replay::commands(&mut whole, 1, &log);
         for (topic, answer) in answers(&whole) {
-            let records: Vec<_> = whole.slice(&topic).iter().map(|record| {
-                rmp_serde::from_slice(&rmp_serde::to_vec_named(record).unwrap()).unwrap()
-            }).collect();
-            let slice = State::from_records(records).unwrap();
+            let slice = State::from_records(whole.slice(&topic).iter().map(replay::through_bytes)).unwrap();
             prop_assert_eq!(&answers(&slice)[&topic], &answer, "{:?}", &topic);
             prop_assert_eq!(slice.index_of(&topic), whole.index_of(&topic), "{:?}", &topic);
             prop_assert_eq!(slice.index(), whole.index());
