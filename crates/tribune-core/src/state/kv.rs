@@ -11,7 +11,7 @@ use std::sync::Arc;
 use super::View;
 use super::catalog::Change;
 use super::tables::Map;
-use super::topic::{TOMBSTONES_MAX, Topic};
+use super::topic::{TOMBSTONES_MAX, Topic, fold_older_half};
 use crate::command::Refusal;
 use crate::ids::Index;
 use crate::kv::{KvChange, KvEntry, KvKey, KvPut, KvRefusal, PutMode};
@@ -53,20 +53,9 @@ impl Keys {
         }
         self.gone.insert(key.clone(), index);
         if self.gone.len() > TOMBSTONES_MAX {
-            self.fold_older_half();
-        }
-    }
-
-    fn fold_older_half(&mut self) {
-        let mut indexes: Vec<Index> = self.gone.values().copied().collect();
-        indexes.sort_unstable();
-        self.floor = indexes[indexes.len() / 2];
-        for (key, index) in std::mem::take(&mut self.gone) {
-            if index > self.floor {
-                self.gone.insert(key, index);
-            } else {
-                self.newest.remove(key.as_str());
-            }
+            let (floor, folded) = fold_older_half(&mut self.gone);
+            self.floor = floor;
+            folded.iter().for_each(|key| self.newest.remove(key.as_str()));
         }
     }
 

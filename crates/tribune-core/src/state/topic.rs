@@ -13,7 +13,8 @@ use crate::ids::{Folded, Index};
 use crate::kv::KvKey;
 use crate::session::SessionId;
 
-/// How many departed services, and how many departed nodes, are remembered one by one.
+/// How many of one kind are remembered one by one after they are gone: of nodes, services, keys, sessions, and nodes
+/// without sessions.
 pub(super) const TOMBSTONES_MAX: usize = 65_536;
 
 /// A question whose answer can be waited for.
@@ -105,7 +106,7 @@ impl Tombstones {
     pub(super) fn add(&mut self, key: Folded, index: Index) {
         self.gone.insert(key, index);
         if self.gone.len() > TOMBSTONES_MAX {
-            self.fold_older_half();
+            self.floor = fold_older_half(&mut self.gone).0;
         }
     }
 
@@ -116,17 +117,21 @@ impl Tombstones {
         }
     }
 
-    fn fold_older_half(&mut self) {
-        let mut indexes: Vec<Index> = self.gone.values().copied().collect();
-        indexes.sort_unstable();
-        self.floor = indexes[indexes.len() / 2];
-        let floor = self.floor;
-        self.gone = std::mem::take(&mut self.gone).into_iter().filter(|(_, index)| *index > floor).collect();
-    }
-
     pub(super) fn index_of(&self, key: &Folded) -> Index {
         self.gone.get(key).copied().unwrap_or_default().max(self.floor)
     }
+}
+
+/// Forgets the older half of what is gone, which must be something: gives the floor that stands for it, and what it
+/// was.
+pub(super) fn fold_older_half<K: Clone + Ord>(gone: &mut Map<K, Index>) -> (Index, Vec<K>) {
+    let mut indexes: Vec<Index> = gone.values().copied().collect();
+    indexes.sort_unstable();
+    let floor = indexes[indexes.len() / 2];
+    let all = std::mem::take(gone).into_iter();
+    let (folded, kept): (Vec<_>, Vec<_>) = all.partition(|(_, index)| *index <= floor);
+    *gone = kept.into_iter().collect();
+    (floor, folded.into_iter().map(|(key, _)| key).collect())
 }
 
 impl State {
