@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use http::StatusCode;
 use parking_lot::Mutex;
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::Instant;
 use tribune_core::{Datacenter, Index, State, Topic};
 
@@ -98,7 +98,6 @@ struct Inner {
 struct Table {
     entries: HashMap<Key, Entry>,
     bytes: usize,
-    serial: u64,
 }
 
 #[derive(Debug)]
@@ -106,13 +105,14 @@ struct Entry {
     slice: Slice,
     confirmed: Instant,
     last_use: Instant,
-    /// Tells a follower whether the entry is still the one it was set upon.
-    serial: u64,
+    /// Ends with the entry, together with the question it has open.
+    follower: AbortHandle,
 }
 
 impl Table {
     fn remove(&mut self, key: &Key) {
         if let Some(gone) = self.entries.remove(key) {
+            gone.follower.abort();
             self.bytes -= gone.slice.bytes;
         }
     }
@@ -127,19 +127,15 @@ impl Table {
         }
     }
 
-    /// A new entry, with the number its follower knows it by.
-    fn put(&mut self, key: Key, slice: Slice, config: &SlicesConfig, now: Instant) -> u64 {
+    fn put(&mut self, key: Key, slice: Slice, follower: AbortHandle, config: &SlicesConfig, now: Instant) {
         self.remove(&key);
-        self.serial += 1;
         self.bytes += slice.bytes;
-        let serial = self.serial;
-        self.entries.insert(key, Entry { slice, confirmed: now, last_use: now, serial });
+        self.entries.insert(key, Entry { slice, confirmed: now, last_use: now, follower });
         self.make_room(config);
-        serial
     }
 
-    fn update(&mut self, key: &Key, serial: u64, slice: Slice, config: &SlicesConfig, now: Instant) {
-        let Some(entry) = self.entries.get_mut(key).filter(|entry| entry.serial == serial) else { return };
+    fn update(&mut self, key: &Key, slice: Slice, config: &SlicesConfig, now: Instant) {
+        let Some(entry) = self.entries.get_mut(key) else { return };
         self.bytes = self.bytes - entry.slice.bytes + slice.bytes;
         // Whoever has prepared an answer from the slice keeps it while the slice is the same.
         if slice.index != entry.slice.index {
@@ -152,8 +148,8 @@ impl Table {
     }
 
     /// The index to go on from; `None`, and no entry any more, when nobody uses it.
-    fn next_index(&mut self, key: &Key, serial: u64, idle_max: Duration, now: Instant) -> Option<Index> {
-        let entry = self.entries.get(key).filter(|entry| entry.serial == serial)?;
+    fn next_index(&mut self, key: &Key, idle_max: Duration, now: Instant) -> Option<Index> {
+        let entry = self.entries.get(key)?;
         if now.saturating_duration_since(entry.last_use) > idle_max {
             self.remove(key);
             return None;
@@ -229,17 +225,18 @@ impl Inner {
             Err(error) => return Err(unreachable(&key, &error)),
         };
         let state = slice.state.clone();
-        let serial = self.table.lock().put(key.clone(), slice, &self.config, Instant::now());
         let follower = Follower {
             carrier: self.carrier.clone(),
             table: self.table.clone(),
             config: self.config.clone(),
-            key,
-            serial,
+            key: key.clone(),
         };
         let mut followers = self.followers.lock();
         while followers.try_join_next().is_some() {}
-        followers.spawn(follower.run());
+        // The follower looks for its entry first of all, which therefore must be there when it may look.
+        let mut table = self.table.lock();
+        let follower = followers.spawn(follower.run());
+        table.put(key, slice, follower, &self.config, Instant::now());
         Ok(state)
     }
 }
@@ -255,7 +252,6 @@ struct Follower {
     table: Arc<Mutex<Table>>,
     config: SlicesConfig,
     key: Key,
-    serial: u64,
 }
 
 impl Follower {
@@ -263,14 +259,14 @@ impl Follower {
         let mut pause = PAUSE_MIN;
         loop {
             let now = Instant::now();
-            let index = self.table.lock().next_index(&self.key, self.serial, self.config.idle_max, now);
+            let index = self.table.lock().next_index(&self.key, self.config.idle_max, now);
             let Some(index) = index else { return };
             // A topic that never changed has no index; one is the first there is.
             let index = index.max(Index(1));
             match request(&*self.carrier, &self.key.0, &self.key.1, index, WAIT, false).await {
                 Ok(Ok(slice)) => {
                     pause = PAUSE_MIN;
-                    self.table.lock().update(&self.key, self.serial, slice, &self.config, Instant::now());
+                    self.table.lock().update(&self.key, slice, &self.config, Instant::now());
                     tokio::time::sleep(CHANGES_APART).await;
                 }
                 // The datacenter has gone, or the slice has become too long to be sent again and again.

@@ -104,6 +104,8 @@ async fn slices_are_bounded_and_let_go_when_unused() {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
     assert_eq!(slices.size().0, 10);
+    tokio::time::sleep(Duration::from_millis(10)).await;
+    assert_eq!(world.open(), 10, "a slice that was let go is no longer asked about");
     tokio::time::sleep(secs(120)).await;
     assert_eq!(slices.size(), (0, 0));
     let before = world.sent().len();

@@ -67,6 +67,24 @@ struct Inside {
     /// By who goes and where to; `*` for anybody.
     links: HashMap<(String, String), Link>,
     sent: Vec<Sent>,
+    /// Questions that somebody waits for.
+    open: usize,
+}
+
+/// A question from when it is sent until it is answered or given up.
+struct Open(World);
+
+impl Open {
+    fn new(world: &World) -> Self {
+        world.0.lock().unwrap().open += 1;
+        Self(world.clone())
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.0.lock().unwrap().open -= 1;
+    }
 }
 
 impl World {
@@ -106,6 +124,11 @@ impl World {
     pub(crate) fn sent(&self) -> Vec<Sent> {
         let all = self.0.lock().unwrap().sent.clone();
         all.into_iter().filter(|sent| !sent.uri.starts_with("/rpc/knock")).collect()
+    }
+
+    /// How many questions are open now.
+    pub(crate) fn open(&self) -> usize {
+        self.0.lock().unwrap().open
     }
 
     /// The roads of a node in datacenter `from`.
@@ -191,6 +214,7 @@ impl Road for Roads {
             headers: request.headers().clone(),
         };
         self.world.0.lock().unwrap().sent.push(sent);
+        let _open = Open::new(&self.world);
         let (role, datacenter) = (PeerRole::Server, dc(&self.from));
         request.extensions_mut().insert(PeerIdentity { role, datacenter, expires: UNIX_EPOCH });
         tokio::time::sleep(delay).await;
