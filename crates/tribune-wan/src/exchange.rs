@@ -10,6 +10,7 @@ use http_body::Body;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 use tribune_api::headers::{self, CacheControl};
+use tribune_api::params::routed_path;
 use tribune_api::{ApiError, Query};
 use tribune_core::Datacenter;
 
@@ -28,6 +29,10 @@ const COLLECT_MAX: Duration = Duration::from_secs(30);
 const CACHEABLE: [&str; 4] = ["/v1/catalog/", "/v1/health/", "/v1/query/", "/v1/tribune/"];
 /// Answers that are never shared: each is a world of its own.
 const UNSHARED: [&str; 2] = ["/v1/snapshot", "/v1/agent/"];
+/// Questions whose answer may depend on where the client is.
+const PLACED: &str = "/v1/query/";
+/// For whom a proxy asks.
+const FORWARDED_FOR: &str = "x-forwarded-for";
 /// Parameters that say how to answer, not what.
 const MANNER: [&str; 5] = ["index", "wait", "cached", "token", "dc"];
 
@@ -302,8 +307,11 @@ fn key(datacenter: &Datacenter, parcel: &Parcel, query: &Query, is_cached: bool)
     let token = parcel::token(query, &parcel.headers);
     let encoding = text(header(header::ACCEPT_ENCODING.as_str()));
     let namespace = text(header(headers::NAMESPACE));
+    // Elsewhere it changes nothing, and clients behind a proxy share their answers.
+    let place = routed_path(&parcel.path).starts_with(PLACED).then(|| text(header(FORWARDED_FOR)));
     // Answers from a cache on the other side are not mixed with others.
-    format!("{datacenter}\n{}\n{pairs:?}\n{token:?}\n{encoding:?}\n{namespace:?}\n{is_cached}", parcel.path)
+    let path = &parcel.path;
+    format!("{datacenter}\n{path}\n{pairs:?}\n{token:?}\n{encoding:?}\n{namespace:?}\n{place:?}\n{is_cached}")
         .into()
 }
 

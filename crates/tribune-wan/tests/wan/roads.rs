@@ -352,3 +352,32 @@ async fn a_request_that_cannot_travel_is_refused() {
     assert_eq!(read(forwarder.answer(&dc("dc2"), many).await).await.0, 431);
     assert!(world.sent().is_empty());
 }
+
+#[tokio::test(start_paused = true)]
+async fn whoever_is_near_somewhere_else_has_an_answer_of_his_own() {
+    for (uri, expected) in [
+        ("/v1/query/web/execute", 2),
+        ("/v1/query/web/execute?cached&near=_ip", 2),
+        ("/v1/%71uery/web/execute", 2),
+        ("/v1/health/service/web", 1),
+    ] {
+        let world = World::default();
+        world.put("dc2", "a", |request: Request<Bytes>| async move {
+            tokio::time::sleep(ms(50)).await;
+            answer(request.headers()["x-forwarded-for"].to_str().unwrap())
+        });
+        let forwarder = world.forwarder("dc1");
+        let ask_from = |from: &'static str| {
+            let mut request = get(uri);
+            request.headers_mut().insert("x-forwarded-for", from.parse().unwrap());
+            let forwarder = &forwarder;
+            async move { read(forwarder.answer(&dc("dc2"), request).await).await.2 }
+        };
+        let clients = ["10.0.0.1", "10.0.0.2", "10.0.0.1"];
+        let told = futures::future::join_all(clients.map(ask_from)).await;
+        assert_eq!(world.sent().len(), expected, "{uri}");
+        if expected > 1 {
+            assert_eq!(told, clients, "{uri}");
+        }
+    }
+}
