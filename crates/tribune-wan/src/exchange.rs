@@ -190,7 +190,7 @@ impl Exchange {
         }
         metrics::counter!("tribune.wan.cache_misses").increment(1);
         match self.fetch(datacenter, &parcel, &question, Join::Any).await {
-            Ok(answer) if answer.status.is_server_error() => {
+            Ok(answer) if answer.is_no_answer() => {
                 Ok(self.last_good(datacenter, &question.key, &control).unwrap_or_else(|| respond(&answer)))
             }
             Ok(answer) => {

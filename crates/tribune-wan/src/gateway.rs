@@ -96,7 +96,10 @@ impl<S> Gateway<S> {
         };
         places.try_acquire_owned().map_err(|_| {
             metrics::counter!("tribune.wan.refused", "datacenter" => from.to_string()).increment(1);
-            let text = format!("datacenter {from} has more than {REQUESTS_MAX} requests under way here");
+            let text = format!(
+                "datacenter {from} has more than {REQUESTS_MAX} requests under way here; try again shortly, or ask \
+                 with ?cached"
+            );
             Failure::refused(StatusCode::TOO_MANY_REQUESTS, text)
         })
     }

@@ -136,7 +136,7 @@ impl Keeper {
                     self.keep(answer);
                     tokio::time::sleep(CHANGES_APART).await;
                 }
-                Asked::Answer(answer) if answer.status.is_server_error() => {
+                Asked::Answer(answer) if answer.is_no_answer() => {
                     pause = self.lose(pause).await;
                 }
                 Asked::Nothing => pause = self.lose(pause).await,

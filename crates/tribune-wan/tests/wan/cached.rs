@@ -214,3 +214,40 @@ async fn an_answer_that_has_become_too_long_to_keep_is_passed_on_and_not_asked_f
     let (_, headers, body) = ask(&forwarder, "dc2", CACHED).await;
     assert_eq!((body.len(), seen(&headers)), (9 << 20, ("MISS", None)));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_gateway_without_a_place_takes_nothing_away_from_the_cache() {
+    let (world, shelf) = (World::default(), Arc::new(Shelf::default()));
+    let is_full = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let full = is_full.clone();
+    let held = shelf.clone();
+    world.put("dc2", "a", move |request: Request<Bytes>| {
+        let (shelf, is_full) = (held.clone(), is_full.clone());
+        async move {
+            if !is_full.load(std::sync::atomic::Ordering::Relaxed) {
+                return count(&shelf, &request).await;
+            }
+            let mut response = answer("no place");
+            *response.status_mut() = http::StatusCode::TOO_MANY_REQUESTS;
+            response
+        }
+    });
+    let forwarder = world.forwarder("dc1");
+    shelf.register("web", "n1");
+    ask(&forwarder, "dc2", CACHED).await;
+    tokio::time::sleep(secs(1)).await;
+    full.store(true, std::sync::atomic::Ordering::Relaxed);
+    // The question that stands is answered; the next one finds no place.
+    shelf.register("web", "n2");
+    tokio::time::sleep(secs(60)).await;
+    let (status, headers, body) = ask(&forwarder, "dc2", CACHED).await;
+    assert_eq!((status, body.as_str(), seen(&headers).0), (200, "2", "HIT"));
+    assert_eq!(headers["x-consul-knownleader"], "false");
+    assert_eq!(ask_with(&forwarder, "max-age=5").await.0, 429, "beyond what the client accepts");
+    assert_eq!(ask_with(&forwarder, "max-age=5, stale-if-error=300").await.0, 200);
+    full.store(false, std::sync::atomic::Ordering::Relaxed);
+    shelf.register("web", "n3");
+    tokio::time::sleep(secs(5)).await;
+    let (status, headers, body) = ask(&forwarder, "dc2", CACHED).await;
+    assert_eq!((status, body.as_str(), seen(&headers)), (200, "3", ("HIT", Some(0))));
+}
