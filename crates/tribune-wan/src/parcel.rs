@@ -194,7 +194,12 @@ fn kind_of(head: &request::Parts, query: &Query) -> Result<Kind, Failure> {
         return Ok(Kind::Wait(SNAPSHOT_TIME_MAX));
     }
     let waits = query.text("index").is_some_and(|index| index != "0") || query.text("hash").is_some();
-    Ok(if waits { Kind::Wait(query.wait(WaitLimits::default())?) } else { Kind::Read })
+    if !waits {
+        return Ok(Kind::Read);
+    }
+    // How long it waits that does not say so is known to the other side only.
+    let limits = WaitLimits::default();
+    Ok(Kind::Wait(query.wait(WaitLimits { default: limits.max, ..limits })?))
 }
 
 /// Leaves out what concerns only the connection the request came by, and what clients have no business to say.
@@ -271,7 +276,8 @@ mod tests {
         assert_eq!(kind("GET", "/v1/kv/a"), Ok(Kind::Read));
         assert_eq!(kind("GET", "/v1/kv/a?index=0"), Ok(Kind::Read));
         assert_eq!(kind("GET", "/v1/kv/a?index=7&wait=10s"), Ok(Kind::Wait(Duration::from_secs(10))));
-        assert_eq!(kind("GET", "/v1/kv/a?index=7"), Ok(Kind::Wait(Duration::from_secs(300))));
+        // How long the other side waits then is its own affair: at most ten minutes.
+        assert_eq!(kind("GET", "/v1/event/list?index=7"), Ok(Kind::Wait(Duration::from_secs(600))));
         assert_eq!(kind("PUT", "/v1/kv/a?index=7"), Ok(Kind::Write));
         assert_eq!(kind("DELETE", "/v1/kv/a"), Ok(Kind::Write));
         assert_eq!(kind("GET", "/v1/snapshot?stale"), Ok(Kind::Wait(SNAPSHOT_TIME_MAX)));
