@@ -52,8 +52,9 @@ pub(crate) struct ForwardCache {
     bytes_max: usize,
 }
 
+/// A kept answer and what is known of it.
 #[derive(Debug)]
-struct Entry {
+pub(crate) struct Entry {
     answer: Arc<Answer>,
     /// When it was last known to be true.
     confirmed: Instant,
@@ -98,7 +99,7 @@ impl ForwardCache {
             (false, given) => given.unwrap_or(ACCEPTED_AGE_MAX),
         };
         let answer = self.used(key, now)?;
-        (age <= accepted && !(control.must_revalidate && age > Duration::ZERO)).then_some((answer, age))
+        (age <= accepted).then_some((answer, age))
     }
 
     /// The kept answer for when no newer one can be had: within what the client says, else, unless it is strict
@@ -133,21 +134,35 @@ impl ForwardCache {
         Some(entry.answer.clone())
     }
 
-    /// Keeps an answer that has just come.
+    /// Keeps an answer that somebody has asked for.
     pub(crate) fn put(&mut self, key: &Arc<str>, answer: Arc<Answer>, now: Instant) {
+        self.used(key, now);
+        self.keep(key, answer, now);
+    }
+
+    /// Takes a newer answer for an entry that is kept fresh, which is no use of it.
+    pub(crate) fn renew(&mut self, key: &Arc<str>, answer: Arc<Answer>, now: Instant) {
+        if self.entries.contains_key(key) {
+            self.keep(key, answer, now);
+        }
+    }
+
+    fn keep(&mut self, key: &Arc<str>, answer: Arc<Answer>, now: Instant) {
         let bytes = answer.bytes() + 2 * key.len();
-        let has_keeper = self.entries.get(key).is_some_and(|entry| entry.has_keeper);
-        let is_live = self.entries.get(key).is_some_and(|entry| entry.is_live);
-        let last_use = self.entries.get(key).map_or(now, |entry| entry.last_use);
-        self.remove(key);
+        let old = self.remove(key);
         if bytes > self.bytes_max {
             return;
         }
-        self.uses += 1;
-        let use_serial = self.uses;
-        self.by_use.insert(use_serial, key.clone());
+        let entry = match old {
+            Some(old) => Entry { answer, confirmed: now, bytes, ..old },
+            None => {
+                self.uses += 1;
+                let (is_live, has_keeper, use_serial) = (false, false, self.uses);
+                Entry { answer, confirmed: now, is_live, has_keeper, last_use: now, use_serial, bytes }
+            }
+        };
+        self.by_use.insert(entry.use_serial, key.clone());
         self.bytes += bytes;
-        let entry = Entry { answer, confirmed: now, is_live, has_keeper, last_use, use_serial, bytes };
         self.entries.insert(key.clone(), entry);
         while self.bytes > self.bytes_max {
             let Some((_, oldest)) = self.by_use.pop_first() else { break };
@@ -158,11 +173,11 @@ impl ForwardCache {
     }
 
     /// Forgets an answer.
-    pub(crate) fn remove(&mut self, key: &str) {
-        if let Some(gone) = self.entries.remove(key) {
-            self.by_use.remove(&gone.use_serial);
-            self.bytes -= gone.bytes;
-        }
+    pub(crate) fn remove(&mut self, key: &str) -> Option<Entry> {
+        let gone = self.entries.remove(key)?;
+        self.by_use.remove(&gone.use_serial);
+        self.bytes -= gone.bytes;
+        Some(gone)
     }
 
     /// Hands the care for an entry to the caller, unless somebody has it or it cannot be kept fresh.
@@ -293,6 +308,21 @@ mod tests {
         let (entries, bytes) = cache.size();
         assert_eq!((entries, cache.by_use.len()), (3, 3));
         assert!(bytes <= cache.bytes_max);
+    }
+
+    #[test]
+    fn to_be_kept_fresh_is_no_use() {
+        let (now, mut cache) = (Instant::now(), ForwardCache::new(3 * ENTRY_BYTES + 100));
+        for key in ["unused", "used", "late"] {
+            cache.put(&key.into(), answer("x"), now);
+        }
+        cache.fresh("used", &control(""), now, None).unwrap();
+        cache.renew(&"unused".into(), answer("y"), now);
+        cache.put(&"new".into(), answer("x"), now);
+        let held = |key: &str| cache.entries.contains_key(key);
+        assert!(!held("unused") && held("used") && held("late") && held("new"));
+        cache.renew(&"unused".into(), answer("z"), now);
+        assert_eq!((cache.entries.len(), cache.by_use.len()), (3, 3), "what has gone does not come back");
     }
 
     #[test]

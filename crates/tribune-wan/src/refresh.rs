@@ -159,7 +159,7 @@ impl Keeper {
 
     fn keep(&self, answer: Answer) {
         let mut cache = self.cache.lock();
-        cache.put(&self.key, Arc::new(answer), Instant::now());
+        cache.renew(&self.key, Arc::new(answer), Instant::now());
         cache.set_live(&self.key, true, None);
     }
 
