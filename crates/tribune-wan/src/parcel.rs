@@ -11,7 +11,7 @@ use tribune_api::{Query, headers};
 use tribune_core::Datacenter;
 
 use crate::body::{self, NotCollected};
-use crate::failure::{FAILURE, Failure};
+use crate::failure::Failure;
 
 /// The datacenters a request has come through, separated by commas, the first one first.
 pub(crate) const VIA: HeaderName = HeaderName::from_static("x-tribune-via");
@@ -214,17 +214,11 @@ pub(crate) fn for_the_next_hop(mut headers: HeaderMap) -> HeaderMap {
     for name in named.iter().chain(&OF_ONE_HOP) {
         headers.remove(name);
     }
-    without_internal(headers)
-}
-
-/// Leaves out what nodes say to one another.
-pub(crate) fn without_internal(mut headers: HeaderMap) -> HeaderMap {
     let internal: Vec<HeaderName> =
         headers.keys().filter(|name| name.as_str().starts_with(INTERNAL_PREFIX)).cloned().collect();
     for name in internal {
         headers.remove(name);
     }
-    headers.remove(FAILURE);
     headers
 }
 

@@ -136,15 +136,13 @@ impl Table {
 
     fn update(&mut self, key: &Key, slice: Slice, config: &SlicesConfig, now: Instant) {
         let Some(entry) = self.entries.get_mut(key) else { return };
-        self.bytes = self.bytes - entry.slice.bytes + slice.bytes;
+        entry.confirmed = now;
         // Whoever has prepared an answer from the slice keeps it while the slice is the same.
         if slice.index != entry.slice.index {
+            self.bytes = self.bytes - entry.slice.bytes + slice.bytes;
             entry.slice = slice;
-        } else {
-            self.bytes = self.bytes - slice.bytes + entry.slice.bytes;
+            self.make_room(config);
         }
-        entry.confirmed = now;
-        self.make_room(config);
     }
 
     /// The index to go on from; `None`, and no entry any more, when nobody uses it.
