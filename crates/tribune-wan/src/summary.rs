@@ -13,7 +13,7 @@ use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::Instant;
 use tribune_api::{ApiError, Layout, json};
 use tribune_core::state::Tally;
-use tribune_core::{Authority, Datacenter, Folded, Index, Status};
+use tribune_core::{Authority, Datacenter, Folded, Index};
 
 use crate::body::{self, FarBody};
 use crate::exchange::Carrier;
@@ -111,15 +111,7 @@ impl Summaries {
 
     fn here(&self, service: &str) -> Tally {
         let (state, authority) = (self.0.desk.state(), Authority::unrestricted());
-        let mut tally = Tally::default();
-        for instance in state.view(&authority).instances(service) {
-            match instance.status() {
-                Status::Passing => tally.passing += 1,
-                Status::Warning => tally.warning += 1,
-                Status::Critical => tally.critical += 1,
-            }
-        }
-        tally
+        Tally::of(state.view(&authority).instances(service).map(|instance| instance.status()))
     }
 
     /// Follows all other datacenters; does not end. What it has started ends when this is dropped.

@@ -19,6 +19,19 @@ pub struct Tally {
 }
 
 impl Tally {
+    /// Counts instances by their status.
+    pub fn of(statuses: impl Iterator<Item = Status>) -> Self {
+        let mut tally = Self::default();
+        for status in statuses {
+            match status {
+                Status::Passing => tally.passing += 1,
+                Status::Warning => tally.warning += 1,
+                Status::Critical => tally.critical += 1,
+            }
+        }
+        tally
+    }
+
     /// How many there are in all.
     pub fn total(&self) -> u32 {
         self.passing + self.warning + self.critical
@@ -45,22 +58,10 @@ impl State {
         let changed = self.services.iter().filter(|(_, service)| service.index > after);
         let changed = changed.filter_map(|(key, _)| {
             let name = view.service(key.as_str())?.name().clone();
-            Some((name, tally(view.instances(key.as_str()).map(|instance| instance.status()))))
+            Some((name, Tally::of(view.instances(key.as_str()).map(|instance| instance.status()))))
         });
         let gone = self.topics.gone_services.gone.iter();
         let gone = gone.filter(|(_, index)| after > Index(0) && **index > after).map(|(key, _)| key.clone());
         Some(TallyChanges { changed: changed.collect(), gone: gone.collect() })
     }
-}
-
-fn tally(statuses: impl Iterator<Item = Status>) -> Tally {
-    let mut tally = Tally::default();
-    for status in statuses {
-        match status {
-            Status::Passing => tally.passing += 1,
-            Status::Warning => tally.warning += 1,
-            Status::Critical => tally.critical += 1,
-        }
-    }
-    tally
 }
