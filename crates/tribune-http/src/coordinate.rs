@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tribune_api::coordinate::{Coordinate, DatacenterMap, Entry, Update};
-use tribune_api::error::NO_PATH_TO_DATACENTER;
 use tribune_api::{ApiError, json};
 use tribune_core::coordinate::Placed;
 use tribune_core::state::{NodeView, View};
@@ -12,19 +11,21 @@ use tribune_core::{Command, NodeName, Outcome, Topic};
 
 use crate::call::Call;
 use crate::error::Error;
-use crate::operator::Office;
+use crate::operator::{Office, at_datacenter};
 use crate::question::{Question, Topics};
 use crate::read::Read;
 use crate::reply::Reply;
 use crate::router::Router;
 use crate::selection::Selection;
 
+const UPDATE: &str = "/v1/coordinate/update";
+
 pub(crate) fn routes(office: &Arc<Office>) -> Router {
     Router::default()
         .get("/v1/coordinate/datacenters", office, datacenters)
         .get("/v1/coordinate/nodes", office, nodes)
         .get("/v1/coordinate/node/", office, node)
-        .put("/v1/coordinate/update", office, update)
+        .put(UPDATE, office, update)
 }
 
 async fn datacenters(office: Arc<Office>, call: Call) -> Result<Reply, Error> {
@@ -87,8 +88,8 @@ fn entry(view: View<'_>, node: &NodeView<'_>) -> Option<Entry> {
 
 async fn update(office: Arc<Office>, call: Call) -> Result<Reply, Error> {
     let body = Update::from_body(&call.body)?;
-    if !body.datacenter.is_empty() && !body.datacenter.eq_ignore_ascii_case(office.dc.name()) {
-        return Err(ApiError::server(NO_PATH_TO_DATACENTER).into());
+    if let Some(reply) = at_datacenter(&office, &body.datacenter, UPDATE, &call).await? {
+        return Ok(reply);
     }
     let node = NodeName::new(body.node).map_err(|_| ApiError::bad_request("Must specify the node"))?;
     let Some(coord) = body.coord else {

@@ -1,5 +1,7 @@
 //! `/v1/coordinate/…`, and lists that are sorted by distance.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
 use crate::node::TestNode;
@@ -62,6 +64,24 @@ async fn places_are_put_and_listed() {
     );
     assert_eq!(put("").await.said(), (400, "Request decode failed: EOF"));
     assert_eq!(put(r#"{"Node":"a"}"#).await.status, 400);
+}
+
+#[tokio::test]
+async fn a_place_is_put_in_the_datacenter_that_it_names() {
+    let node = TestNode::start().await;
+    *node.others.datacenters.lock().unwrap() = vec![("dc2".to_owned(), Duration::ZERO, "")];
+    let in_datacenter = |name: &str| {
+        let mut body: Value = serde_json::from_str(&update("a", json!([0, 0, 0, 0, 0, 0, 0, 0]))).unwrap();
+        body["Datacenter"] = json!(name);
+        body.to_string()
+    };
+    let put = async |name: &str| node.put("/v1/coordinate/update", &in_datacenter(name)).await;
+    assert_eq!(put("DC2").await.said(), (200, ""));
+    assert_eq!(node.others.noted(), ["dc2: PUT /v1/coordinate/update"]);
+    assert_eq!(put("dc9").await.said(), (500, "No path to datacenter"));
+    node.others.noted();
+    assert_eq!(put("DC1").await.said(), (200, ""));
+    assert!(node.others.noted().is_empty());
 }
 
 #[tokio::test]
