@@ -35,7 +35,7 @@ pub(crate) fn routes(office: &Arc<Office>) -> Router {
         .get(ONE, office, one)
         .put(ONE, office, update)
         .on(Method::DELETE, ONE, office, delete)
-        .on(Method::POST, FOREIGN, office, execute::foreign)
+        .get(FOREIGN, office, execute::foreign)
 }
 
 async fn list(office: Arc<Office>, call: Call) -> Result<Reply, Error> {

@@ -55,9 +55,10 @@ pub(crate) struct Office {
 }
 
 impl Errand {
-    /// A question with a body, on behalf of a caller.
-    pub(crate) fn post(path_and_query: String, call: &Call, body: Bytes) -> Self {
-        Self { method: Method::POST, path_and_query, headers: carried(call), body }
+    /// A question with a body, on behalf of a caller. It changes nothing, and so may be asked again elsewhere when no
+    /// answer comes, which a POST may not.
+    pub(crate) fn ask(path_and_query: String, call: &Call, body: Bytes) -> Self {
+        Self { method: Method::GET, path_and_query, headers: carried(call), body }
     }
 }
 

@@ -146,7 +146,7 @@ async fn elsewhere(office: &Office, call: &Call, query: &Query, limit: usize, em
         }
         let Ok(body) = serde_json::to_vec(&PreparedQuery::from(query)) else { break };
         let limit = if limit == usize::MAX { String::new() } else { format!("?limit={limit}") };
-        let errand = Errand::post(format!("{FOREIGN}{limit}"), call, body.into());
+        let errand = Errand::ask(format!("{FOREIGN}{limit}"), call, body.into());
         let asked = office.operator.ask_datacenter(&datacenter, errand).await;
         let answer = asked.map_err(|error| error.to_string()).and_then(|answered| {
             if !answered.status.is_success() {

@@ -211,7 +211,7 @@ async fn other_datacenters_answer_when_nobody_is_here() {
     assert_eq!(answer["Nodes"][0]["Node"]["Node"], json!("far"));
     assert_eq!((&answer["Datacenter"], &answer["Failovers"]), (&json!("dc4"), &json!(3)));
     assert_eq!(answer["DNS"]["TTL"], json!("5s"));
-    let path = "POST /v1/internal/query/execute?limit=3";
+    let path = "GET /v1/internal/query/execute?limit=3";
     assert_eq!(node.others.noted(), [format!("dc2: {path}"), format!("dc3: {path}"), format!("dc4: {path}")]);
     // Who is known to have nothing is not asked, and counts as tried; unless checks are to be ignored.
     *node.others.lacking.lock().unwrap() = vec![("dc2".to_owned(), "web".to_owned())];
@@ -230,6 +230,6 @@ async fn other_datacenters_answer_when_nobody_is_here() {
     // What the other side does with it.
     let body =
         json!({"ID": "1", "Name": "q", "Service": {"Service": "web"}, "DNS": {"TTL": "9s"}}).to_string();
-    let answer = node.ask(Request::post("/v1/internal/query/execute?limit=1"), body).await.json();
+    let answer = node.ask(Request::get("/v1/internal/query/execute?limit=1"), body).await.json();
     assert_eq!((&answer["Nodes"][0]["Node"]["Node"], &answer["DNS"]["TTL"]), (&json!("a"), &json!("9s")));
 }

@@ -354,6 +354,25 @@ async fn a_request_that_cannot_travel_is_refused() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_question_with_a_body_is_asked_again_elsewhere_like_any_other() {
+    let world = World::default();
+    for name in ["a", "b"] {
+        world.put("dc2", name, move |request: Request<Bytes>| async move {
+            answer(&format!("{name} {}", String::from_utf8_lossy(request.body())))
+        });
+    }
+    let forwarder = world.forwarder("dc1");
+    world.link("a", Link::Cut);
+    for question in ["one", "two", "three", "four"] {
+        let begun = Instant::now();
+        let request = Request::get("/v1/internal/query/execute").body(Full::new(Bytes::from(question)));
+        let (status, _, body) = read(forwarder.answer(&dc("dc2"), request.unwrap()).await).await;
+        assert_eq!((status, body), (200, format!("b {question}")));
+        assert!(begun.elapsed() < ms(300), "{:?}", begun.elapsed());
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn whoever_is_near_somewhere_else_has_an_answer_of_his_own() {
     for (uri, expected) in [
         ("/v1/query/web/execute", 2),
