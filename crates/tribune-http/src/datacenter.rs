@@ -37,14 +37,13 @@ pub struct DatacenterConfig {
     pub use_cache: bool,
     /// How long blocking queries wait.
     pub waits: WaitLimits,
-    /// The node that stands behind `near=_agent`; `None` leaves such lists as they are.
+    /// The node that is asked: it stands behind `near=_agent`, and sessions belong to it whose requests name none.
+    /// `None` leaves lists as they are, and no session can be made.
     pub node: Option<tribune_core::NodeName>,
     /// Determines the random additions to the waits of blocking queries.
     pub seed: u64,
     /// Memory for rendered answers, in bytes.
     pub rendered_bytes_max: u64,
-    /// The node that a session belongs to when its request names none; `None`: the request must name one.
-    pub session_node: Option<tribune_core::NodeName>,
     /// Shortest time to live of a session.
     pub session_ttl_min: Duration,
     /// Longest value of a key, in bytes.
@@ -64,7 +63,6 @@ impl DatacenterConfig {
             node: None,
             seed,
             rendered_bytes_max: RENDERED_BYTES_MAX,
-            session_node: None,
             session_ttl_min: tribune_api::session::TTL_MIN,
             value_bytes_max: tribune_api::kv::VALUE_BYTES_MAX,
             txn_bytes_max: tribune_api::kv::VALUE_BYTES_MAX,

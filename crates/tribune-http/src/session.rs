@@ -34,7 +34,7 @@ pub(crate) fn routes(dc: &Arc<Datacenter>) -> Router {
 async fn create(dc: Arc<Datacenter>, call: Call) -> Result<Reply, Error> {
     call.query.refuse_foreign()?;
     let request = SessionRequest::from_body(&call.body)?;
-    let Some(node) = &dc.config.session_node else {
+    let Some(node) = &dc.config.node else {
         return Err(
             ApiError::bad_request("Missing node name: name the node that the session belongs to").into()
         );

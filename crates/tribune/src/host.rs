@@ -140,7 +140,6 @@ impl Node {
         config.discovery_max_stale = settings.http.discovery_max_stale;
         config.use_cache = settings.http.use_cache;
         config.waits = settings.http.waits;
-        config.session_node = Some(settings.identity.name.clone());
         config.session_ttl_min = settings.leasing.session_ttl_min;
         config.value_bytes_max = settings.leasing.value_bytes_max;
         config.txn_bytes_max = settings.leasing.txn_bytes_max;

@@ -158,7 +158,7 @@ impl TestNode {
         let (agent, running) = LocalAgent::start(local, catalog, Definitions::default()).await.unwrap();
         replica.set_leader_service(Arc::new(Renewals));
         let mut config = DatacenterConfig::new(Datacenter::new("dc1").unwrap(), 7);
-        config.session_node = Some(name.clone());
+        config.node = Some(name.clone());
         change(&mut config);
         let others = Arc::new(Others::default());
         let node = NodeConfig { name, waits: config.waits, seed: 7 };
