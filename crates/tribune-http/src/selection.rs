@@ -98,15 +98,14 @@ impl Selection {
         things: impl Iterator<Item = T>,
         node: impl Fn(&T) -> Folded,
     ) -> Vec<T> {
-        let mut things: Vec<T> = things.collect();
         let state = view.state();
-        if let Some(from) = self.near.as_ref().and_then(|near| state.coordinate(near.as_str())) {
-            things.sort_by(|a, b| {
-                let place = |thing| state.coordinate(node(thing).as_str());
-                by_distance(from, place(a), place(b))
-            });
-        }
-        things
+        let Some(from) = self.near.as_ref().and_then(|near| state.coordinate(near.as_str())) else {
+            return things.collect();
+        };
+        let place = |thing: T| (state.coordinate(node(&thing).as_str()), thing);
+        let mut placed: Vec<_> = things.map(place).collect();
+        placed.sort_by(|(a, _), (b, _)| by_distance(from, *a, *b));
+        placed.into_iter().map(|(_, thing)| thing).collect()
     }
 
     /// Whether an instance is wanted.
