@@ -7,7 +7,7 @@ use tribune_api::coordinate::{Coordinate, DatacenterMap, Entry, Update};
 use tribune_api::{ApiError, json};
 use tribune_core::coordinate::Placed;
 use tribune_core::state::{NodeView, View};
-use tribune_core::{Command, NodeName, Outcome, Topic};
+use tribune_core::{Command, NodeName, Topic};
 
 use crate::call::Call;
 use crate::error::Error;
@@ -96,9 +96,6 @@ async fn update(office: Arc<Office>, call: Call) -> Result<Reply, Error> {
         return Err(ApiError::bad_request("Must specify the coordinate of the node").into());
     };
     let placed = Placed { node, coordinate: (&coord).try_into()? };
-    let command = Command::PutCoordinates(vec![placed]);
-    match office.dc.replica.propose(&call.authority(), command).await? {
-        Outcome::Refused(refusal) => Err(ApiError::from(refusal).into()),
-        _ => Ok(Reply::empty()),
-    }
+    office.dc.apply(&call.authority(), Command::PutCoordinates(vec![placed])).await?;
+    Ok(Reply::empty())
 }

@@ -197,6 +197,14 @@ impl Datacenter {
         reply.insert(LAST_CONTACT, HeaderValue::from(behind));
     }
 
+    /// Has a command written; a refusal is an error.
+    pub(crate) async fn apply(&self, authority: &Authority, command: Command) -> Result<(), Error> {
+        match self.replica.propose(authority, command).await? {
+            Outcome::Applied | Outcome::Unchanged | Outcome::Transacted { .. } => Ok(()),
+            Outcome::Refused(refusal) => Err(ApiError::from(refusal).into()),
+        }
+    }
+
     /// Has a command written and answers `true`.
     pub(crate) async fn write(
         &self,
@@ -204,12 +212,8 @@ impl Datacenter {
         command: Command,
         layout: Layout,
     ) -> Result<Reply, Error> {
-        match self.replica.propose(authority, command).await? {
-            Outcome::Applied | Outcome::Unchanged | Outcome::Transacted { .. } => {
-                Ok(Reply::json(&true, layout)?)
-            }
-            Outcome::Refused(refusal) => Err(ApiError::from(refusal).into()),
-        }
+        self.apply(authority, command).await?;
+        Ok(Reply::json(&true, layout)?)
     }
 }
 

@@ -4,23 +4,22 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use http::{HeaderName, HeaderValue};
+use http::HeaderValue;
 use parking_lot::RwLock;
 use regex::Regex;
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tribune_api::event::Event as Shown;
 use tribune_api::params::WaitLimits;
-use tribune_api::{ApiError, headers, json};
+use tribune_api::{ApiError, json};
 use tribune_core::event::{Event, EventLog, InvalidEvent, pattern};
 
 use crate::call::Call;
+use crate::datacenter::INDEX;
 use crate::error::Error;
 use crate::host::HostError;
 use crate::reply::Reply;
 use crate::router::Router;
-
-const INDEX: HeaderName = HeaderName::from_static(headers::INDEX);
 
 /// How long a list is waited for: Consul's ten minutes, whatever other questions wait.
 const WAITS: WaitLimits = WaitLimits { default: Duration::from_secs(600), max: Duration::from_secs(600) };

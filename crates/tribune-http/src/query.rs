@@ -7,7 +7,7 @@ use std::sync::Arc;
 use http::Method;
 use tribune_api::query::{Created, Explained, PreparedQuery, QueryMeta};
 use tribune_api::{ApiError, json};
-use tribune_core::{Command, Outcome, Topic};
+use tribune_core::{Command, Topic};
 
 use crate::call::Call;
 use crate::datacenter::Datacenter;
@@ -65,7 +65,7 @@ async fn update(office: Arc<Office>, call: Call) -> Result<Reply, Error> {
 
 async fn put(dc: &Datacenter, call: &Call, body: PreparedQuery, id: &str, is_new: bool) -> Result<(), Error> {
     let query = Box::new(body.into_query(id)?);
-    done(dc.replica.propose(&call.authority(), Command::PutQuery { query, is_new }).await?)
+    dc.apply(&call.authority(), Command::PutQuery { query, is_new }).await
 }
 
 async fn delete(office: Arc<Office>, call: Call) -> Result<Reply, Error> {
@@ -77,15 +77,8 @@ async fn delete(office: Arc<Office>, call: Call) -> Result<Reply, Error> {
         return Err(ApiError::server(text).into());
     }
     let command = Command::DeleteQuery(id.to_lowercase().into());
-    done(office.dc.replica.propose(&call.authority(), command).await?)?;
+    office.dc.apply(&call.authority(), command).await?;
     Ok(Reply::empty())
-}
-
-fn done(outcome: Outcome) -> Result<(), Error> {
-    match outcome {
-        Outcome::Refused(refusal) => Err(ApiError::from(refusal).into()),
-        _ => Ok(()),
-    }
 }
 
 /// A query by its id, or what is to be done with one.

@@ -6,7 +6,7 @@ use tribune_api::kv::BAD_SESSION_ID;
 use tribune_api::session::{SessionCreated, SessionJson, SessionRequest};
 use tribune_api::{ApiError, json};
 use tribune_core::lease::Renewal;
-use tribune_core::{Command, Folded, Outcome, SessionChange, SessionId, Topic};
+use tribune_core::{Command, Folded, SessionChange, SessionId, Topic};
 use tribune_raft::Consistency;
 use uuid::Uuid;
 
@@ -44,12 +44,8 @@ async fn create(dc: Arc<Datacenter>, call: Call) -> Result<Reply, Error> {
     let created = SessionCreated { id: id.as_str().to_owned() };
     let session = request.into_session(id, node, dc.config.session_ttl_min)?;
     let command = Command::Session(Box::new(SessionChange::Create(session)));
-    match dc.replica.propose(&call.authority(), command).await? {
-        Outcome::Refused(refusal) => Err(ApiError::from(refusal).into()),
-        Outcome::Applied | Outcome::Unchanged | Outcome::Transacted { .. } => {
-            Ok(Reply::json(&created, call.layout)?)
-        }
-    }
+    dc.apply(&call.authority(), command).await?;
+    Ok(Reply::json(&created, call.layout)?)
 }
 
 async fn destroy(dc: Arc<Datacenter>, call: Call) -> Result<Reply, Error> {
