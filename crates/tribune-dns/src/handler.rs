@@ -167,13 +167,13 @@ impl Handler {
                     metrics::counter!("dns.queries_unanswered").increment(1);
                     return reply.code(Code::ServFail, out);
                 }
-                let needed = needs(&question, &moment.config.zone);
-                let known =
-                    needed.as_ref().map_or_else(|| Some(moment.state.clone()), |topic| lookup.peek(topic));
-                match (known, needed) {
-                    (None, Some(topic)) => Err(Box::new(Task::AskOwn { question, topic })),
-                    (known, _) => {
-                        let state = known.unwrap_or_else(|| moment.state.clone());
+                let known = match needs(&question, &moment.config.zone) {
+                    Some(topic) => lookup.peek(&topic).ok_or(topic),
+                    None => Ok(moment.state.clone()),
+                };
+                match known {
+                    Err(topic) => Err(Box::new(Task::AskOwn { question, topic })),
+                    Ok(state) => {
                         if let Some(prepared) = cache.get(&key, &state) {
                             return reply.prepared(prepared, out);
                         }
