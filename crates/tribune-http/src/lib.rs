@@ -1,9 +1,9 @@
 //! The Consul-compatible HTTP API over a datacenter's [`Replica`] and a node's
 //! [`LocalAgent`].
 //!
-//! [`node_router`] answers for the node (`/v1/agent/…`), [`datacenter_router`] for the datacenter (catalog, health,
-//! status, keys, sessions, transactions). A server merges both into one [`HttpService`]; a client agent uses the first alone. Handlers know one
-//! datacenter, their own.
+//! [`node_router`] answers for the node (`/v1/agent/…`), [`event_router`] for the events it sends and has received,
+//! [`datacenter_router`] for the datacenter (catalog, health, status, keys, sessions, transactions). A server merges
+//! all three into one [`HttpService`]; a client agent has the first two. Handlers know one datacenter, their own.
 //!
 //! ```text
 //!   router ─ path, method, body within limits ─▶ handler ─▶ read ─▶ datacenter ─▶ answers ─▶ reply
