@@ -200,6 +200,11 @@ impl Keyring {
         self.keys.iter()
     }
 
+    /// The key with this text, as [`keys`](Self::keys) gives it.
+    pub(crate) fn key(&self, text: &str) -> Option<&Key> {
+        self.keys.iter().find(|key| key.text == text)
+    }
+
     pub(crate) fn writer(&self) -> &Key {
         &self.keys[0]
     }

@@ -236,14 +236,18 @@ impl Seal {
         Ok(Opened { body, envelope })
     }
 
-    /// Closes the answer to a request.
+    /// Closes the answer to a request. When the key of the request was removed in the meantime there is nothing
+    /// left that the other side can surely open, and in clear text the answer never goes.
     pub(crate) fn answer(&self, envelope: &Envelope, body: &[u8]) -> Bytes {
+        let Some(wanted) = envelope.key.as_deref() else {
+            return self.frame(ANSWER, None, self.nonce(), &envelope.nonce, body);
+        };
         let keyring = self.keyring.load();
-        let key = keyring.as_ref().and_then(|ring| {
-            let wanted = envelope.key.as_deref()?;
-            ring.keys().zip(ring.ciphers()).find(|(text, _)| *text == wanted).map(|(_, key)| key)
-        });
-        self.frame(ANSWER, key, self.nonce(), &envelope.nonce, body)
+        let key = keyring.as_ref().and_then(|ring| ring.key(wanted));
+        match key {
+            Some(key) => self.frame(ANSWER, Some(key), self.nonce(), &envelope.nonce, body),
+            None => self.refuse(&Refusal::Undecryptable),
+        }
     }
 
     /// The answer to a request that was not taken: a reason in clear text.

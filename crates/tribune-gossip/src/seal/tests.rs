@@ -90,6 +90,18 @@ fn who_was_away_during_a_rotation_can_read_the_answer() {
 }
 
 #[test]
+fn an_answer_never_goes_in_clear_text_because_its_key_was_removed() {
+    let (away, there) = (seal(dc("dc1"), &[OLD]), seal(dc("dc1"), &[NEW, OLD]));
+    let (request, nonce) = away.request(b"question");
+    let opened = there.open_request(&request).ok().unwrap();
+    there.set_keyring(Keyring::new(NEW).unwrap());
+    let answer = there.answer(&opened.envelope, b"secret words");
+    assert!(!answer.windows(6).any(|part| part == b"secret"));
+    let told = Refusal::Told(Refusal::Undecryptable.to_string());
+    assert_eq!(away.open_answer(nonce, &answer), Err(told));
+}
+
+#[test]
 fn refusals_name_both_datacenters_to_both_sides() {
     let (ours, theirs) = (seal(dc("dc1"), &[OLD]), seal(dc("dc2"), &[OLD]));
     let (request, nonce) = theirs.request(b"question");
