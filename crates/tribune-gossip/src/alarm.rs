@@ -22,8 +22,6 @@ pub(crate) enum Alarm {
     Reconnect,
     /// Look after everything that has a time limit.
     Tick,
-    /// Show the members.
-    Publish,
     /// Say good-bye once more; the number of times that remain.
     Farewell(u32),
 }

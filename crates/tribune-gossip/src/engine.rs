@@ -123,6 +123,7 @@ pub(crate) struct Engine {
     /// Another full exchange follows soon, because the last one brought members that were not known.
     catching_up: bool,
     fetches: u64,
+    /// Something changed that is not shown yet.
     dirty: bool,
     published: Instant,
     ticks: u64,
@@ -195,11 +196,11 @@ impl Engine {
         self.publish(Instant::now());
         let stop = self.shared.stop.clone();
         loop {
-            let alarm = self.alarms.next().unwrap_or_else(|| Instant::now() + Duration::from_secs(1));
+            let wake_up = self.wake_up();
             tokio::select! {
                 biased;
                 () = stop.cancelled() => break,
-                () = sleep_until(alarm) => self.ring(Instant::now()),
+                () = sleep_until(wake_up) => self.ring(Instant::now()),
                 Some(order) = self.inlets.orders.recv() => self.order(order, Instant::now()),
                 Some(done) = self.errands.join_next(), if !self.errands.is_empty() => {
                     match done {
@@ -213,6 +214,12 @@ impl Engine {
         }
         self.errands.shutdown().await;
         self.save_state().await;
+    }
+
+    /// When there is something to do even if nothing arrives.
+    fn wake_up(&self) -> Instant {
+        let alarm = self.alarms.next().unwrap_or_else(|| Instant::now() + Duration::from_secs(1));
+        if self.dirty { alarm.min(self.published + PUBLISH_PAUSE) } else { alarm }
     }
 
     /// Who this node is at present.
@@ -276,7 +283,6 @@ impl Engine {
                 Alarm::CatchUp => self.catch_up(now),
                 Alarm::Reconnect => self.reconnect(now),
                 Alarm::Tick => self.tick(now),
-                Alarm::Publish => self.publish(now),
                 Alarm::Farewell(remaining) => self.farewell(remaining, now),
             }
         }
@@ -406,13 +412,8 @@ impl Engine {
             self.arrived(arrival, now);
         }
         self.drain(now);
-        if self.dirty {
-            self.dirty = false;
-            if now >= self.published + PUBLISH_PAUSE {
-                self.publish(now);
-            } else {
-                self.alarms.set(self.published + PUBLISH_PAUSE, Alarm::Publish);
-            }
+        if self.dirty && now >= self.published + PUBLISH_PAUSE {
+            self.publish(now);
         }
     }
 
@@ -471,6 +472,7 @@ impl Engine {
     /// Shows the members as they are now, and says so.
     fn publish(&mut self, now: Instant) {
         self.published = now;
+        self.dirty = false;
         let conflicts = self.show();
         self.shared.brake.store(Arc::new(self.damping.failures.brake()));
         self.shared.changes.send_modify(|count| *count += 1);

@@ -65,6 +65,28 @@ async fn fifty_members_know_each_other_and_a_death_within_nine_seconds() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_wave_of_joins_is_a_few_lists() {
+    let fabric = Fabric::new(13);
+    let mut hosts = Vec::new();
+    for number in 0..50 {
+        hosts.push(fabric.host(number, Timing::lan()).await);
+    }
+    let first = hosts[0].pool.clone();
+    let (start, before) = (Instant::now(), *first.changes().borrow());
+    let mut joins = tokio::task::JoinSet::new();
+    for host in &hosts[1..] {
+        let (pool, to) = (host.pool.clone(), hosts[0].address);
+        joins.spawn(async move { pool.join(&[to]).await.joined });
+    }
+    eventually_within(Duration::from_secs(1), "the first knows all", || alive(&first) == 50).await;
+    let lists = u128::from(*first.changes().borrow() - before);
+    let pauses = start.elapsed().as_millis() / 10;
+    assert!(lists <= pauses + 1, "{lists} lists in {pauses} pauses");
+    assert!(joins.join_all().await.into_iter().all(|joined| joined == 1));
+    stop(hosts).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn two_hundred_members_know_each_other_and_a_death() {
     let fabric = Fabric::new(2);
     let mut hosts = fabric.hosts(200, &Timing::lan()).await;
