@@ -29,15 +29,11 @@ pub struct Config {
     pub siblings: Option<Pool>,
     /// How fast everything goes. Default: [`Timing::lan`].
     pub timing: Timing,
-    /// The keys; without, nothing is encrypted. Not used in the pool of all servers, which lies inside TLS.
+    /// The keys; without, nothing is encrypted, and with them everything is, and nothing in clear text is taken.
+    /// Not used in the pool of all servers, which lies inside TLS.
     pub keyring: Option<Keyring>,
     /// Where the keys are kept when they change; nowhere by default (`disable_keyring_file`).
     pub keyring_file: Option<PathBuf>,
-    /// Whether plaintext is refused although there is a keyring (`encrypt_verify_incoming`). Default: true;
-    /// false only while encryption is being introduced.
-    pub verify_incoming: bool,
-    /// Whether is encrypted although there is a keyring (`encrypt_verify_outgoing`). Default: true.
-    pub verify_outgoing: bool,
     /// Where addresses of members and the clock of user events are kept; nowhere by default.
     pub state_file: Option<PathBuf>,
     /// Whether the members in the state file are joined at the start although this node had left
@@ -75,8 +71,6 @@ impl Config {
             timing: Timing::lan(),
             keyring: None,
             keyring_file: None,
-            verify_incoming: true,
-            verify_outgoing: true,
             state_file: None,
             rejoin_after_leave: false,
             reconnect_timeout: Duration::from_secs(72 * 3600),

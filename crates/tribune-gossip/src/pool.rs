@@ -123,8 +123,7 @@ pub(crate) struct Shared {
 pub async fn lan(config: Config, udp: UdpSocket, tcp: TcpListener) -> Result<(Pool, Running), Error> {
     check(&config)?;
     let keyring = keyring(&config).await?;
-    let label = Label::lan(&config.datacenter);
-    let seal = Seal::new(label, keyring, config.verify_incoming, config.verify_outgoing);
+    let seal = Seal::new(Label::lan(&config.datacenter), keyring);
     udp.set_nonblocking(true)?;
     tcp.set_nonblocking(true)?;
     let udp = Arc::new(tokio::net::UdpSocket::from_std(udp)?);
@@ -139,7 +138,7 @@ pub async fn lan(config: Config, udp: UdpSocket, tcp: TcpListener) -> Result<(Po
 /// [`Pool::receive_exchange`].
 pub async fn wan(config: Config, carrier: Arc<dyn Carrier>) -> Result<(Pool, Running), Error> {
     check(&config)?;
-    let seal = Seal::new(Label::wan(), None, true, true);
+    let seal = Seal::new(Label::wan(), None);
     Ok(start(config, carrier, seal, "wan").await)
 }
 

@@ -154,18 +154,14 @@ impl Envelope {
 pub(crate) struct Seal {
     label: Label,
     keyring: ArcSwapOption<Keyring>,
-    verify_incoming: bool,
-    verify_outgoing: bool,
     random: SystemRandom,
 }
 
 impl Seal {
-    pub(crate) fn new(label: Label, keyring: Option<Keyring>, incoming: bool, outgoing: bool) -> Self {
+    pub(crate) fn new(label: Label, keyring: Option<Keyring>) -> Self {
         Self {
             label,
             keyring: ArcSwapOption::new(keyring.map(Arc::new)),
-            verify_incoming: incoming,
-            verify_outgoing: outgoing,
             random: SystemRandom::new(),
         }
     }
@@ -182,10 +178,9 @@ impl Seal {
     pub(crate) fn packet(&self, body: &[u8]) -> Bytes {
         let keyring = self.keyring.load();
         let mut out = Vec::with_capacity(body.len() + 40);
-        let writer = keyring.as_ref().filter(|_| self.verify_outgoing);
-        out.extend([VERSION, if writer.is_some() { SEALED } else { PLAIN }]);
+        out.extend([VERSION, if keyring.is_some() { SEALED } else { PLAIN }]);
         out.extend(self.label.tag);
-        match writer {
+        match keyring.as_ref() {
             None => out.extend(body),
             Some(keyring) => {
                 let nonce = self.nonce();
@@ -216,7 +211,7 @@ impl Seal {
     /// Closes a request; the nonce opens the answer.
     pub(crate) fn request(&self, body: &[u8]) -> (Bytes, [u8; NONCE_LEN]) {
         let keyring = self.keyring.load();
-        let writer = keyring.as_ref().filter(|_| self.verify_outgoing).map(|ring| ring.writer());
+        let writer = keyring.as_ref().map(|ring| ring.writer());
         let nonce = self.nonce();
         (self.frame(REQUEST, writer, nonce, &[], body), nonce)
     }
@@ -282,7 +277,7 @@ impl Seal {
         }
         let encrypted = self.keyring.load().is_some();
         match mode {
-            PLAIN if encrypted && self.verify_incoming => Err(Refusal::Plaintext),
+            PLAIN if encrypted => Err(Refusal::Plaintext),
             PLAIN => Ok(()),
             SEALED if encrypted => Ok(()),
             SEALED => Err(Refusal::Unexpected),

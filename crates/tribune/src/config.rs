@@ -587,6 +587,11 @@ mod tests {
              http_config.allow_write_http_from who may register",
         );
         warn("watches = [{ type = \"nodes\" }]", "watches is known but not acted on by this version");
+        warn(
+            "encrypt_verify_incoming = true encrypt_verify_outgoing = false",
+            "encrypt_verify_outgoing = false is not acted on by this version: an agent with `encrypt` refuses every \
+             gossip message in clear text and sends none; give the key to all agents of the datacenter at once",
+        );
         warn("recursor = \"8.8.8.8\"", "recursor is an old spelling; write recursors");
         let (config, _) = fragments(&["recursor = \"8.8.8.8\""]).read().unwrap();
         assert_eq!(config.recursors, ["8.8.8.8"]);

@@ -12,7 +12,7 @@ fn dc(name: &str) -> Label {
 
 fn seal(label: Label, keys: &[&str]) -> Seal {
     let keyring = (!keys.is_empty()).then(|| Keyring::from_keys(keys.iter().copied()).unwrap());
-    Seal::new(label, keyring, true, true)
+    Seal::new(label, keyring)
 }
 
 #[test]
@@ -52,18 +52,6 @@ fn the_pool_is_authenticated_and_not_only_named() {
     let mut forged = theirs.packet(b"x").to_vec();
     forged[2..6].copy_from_slice(&ours.packet(b"x")[2..6]);
     assert_eq!(ours.open_packet(&forged), Err(Refusal::Undecryptable));
-}
-
-#[test]
-fn encryption_is_introduced_step_by_step() {
-    let keyring = || Some(Keyring::new(OLD).unwrap());
-    let plain = seal(dc("dc1"), &[]);
-    let reads = Seal::new(dc("dc1"), keyring(), false, false);
-    let writes = Seal::new(dc("dc1"), keyring(), false, true);
-    assert!(reads.open_packet(&plain.packet(b"x")).is_ok());
-    assert!(plain.open_packet(&reads.packet(b"x")).is_ok());
-    assert!(reads.open_packet(&writes.packet(b"x")).is_ok());
-    assert!(writes.open_packet(&reads.packet(b"x")).is_ok());
 }
 
 #[test]

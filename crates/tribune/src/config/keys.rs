@@ -1,9 +1,9 @@
 //! Every key that Consul's configuration knows, with the few that are this program's own, and what becomes of it.
 //!
 //! One table for all: what is not in it is refused with the nearest name that is. A key is *acted* on; or *met*
-//! (asks for nothing that this program would do otherwise); or *known* and accepted with one warning, because
-//! what it asks for is not built; or *moved*, an older spelling of another key. What an acted key means, with
-//! default and unit, stands at its field in [`super::Config`].
+//! (asks for nothing that this program would do otherwise); or *always* done, so that only `false` is warned of;
+//! or *known* and accepted with one warning, because what it asks for is not built; or *moved*, an older spelling
+//! of another key. What an acted key means, with default and unit, stands at its field in [`super::Config`].
 
 /// A key and its meaning.
 #[derive(Debug)]
@@ -23,6 +23,9 @@ pub enum Fate {
     Acted,
     /// This program behaves as the key asks without being asked.
     Met,
+    /// This program always behaves as `true` asks; `false` is accepted with a warning, and the text says what
+    /// happens instead.
+    Always(&'static str),
     /// Accepted with a warning; the text says what that means for whoever wrote it, empty when nothing much.
     Known(&'static str),
     /// Another spelling of the key at this path (`section.key`).
@@ -77,6 +80,10 @@ const fn met(name: &'static str, kind: Kind) -> Key {
     Key { name, kind, fate: Fate::Met }
 }
 
+const fn always(name: &'static str, instead: &'static str) -> Key {
+    Key { name, kind: Bool, fate: Fate::Always(instead) }
+}
+
 const fn known(name: &'static str, kind: Kind) -> Key {
     Key { name, kind, fate: Fate::Known("") }
 }
@@ -94,6 +101,9 @@ const COUNT: Kind = Integer(0, i64::MAX);
 
 const OPEN: &str = "everyone who reaches the HTTP port may read and write; keep client_addr on loopback or let a firewall \
                     decide who connects, and name in http_config.allow_write_http_from who may register";
+
+const ENCRYPTED: &str = "an agent with `encrypt` refuses every gossip message in clear text and sends none; give the key to all \
+                         agents of the datacenter at once";
 
 /// The keys at the top of a file.
 pub const KEYS: &[Key] = &[
@@ -199,8 +209,8 @@ pub const KEYS: &[Key] = &[
     known("advertise_reconnect_timeout", Duration),
     known("server_rejoin_age_max", Duration),
     acted("encrypt", Secret),
-    met("encrypt_verify_incoming", Bool),
-    met("encrypt_verify_outgoing", Bool),
+    always("encrypt_verify_incoming", ENCRYPTED),
+    always("encrypt_verify_outgoing", ENCRYPTED),
     acted("tls", Section(TLS)),
     acted("ca_file", Text),
     acted("ca_path", Text),

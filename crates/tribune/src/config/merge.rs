@@ -76,6 +76,7 @@ impl Layers {
     fn absorb_one(&mut self, into: &mut Entries, key: &'static Key, node: Node, path: &str) {
         match key.fate {
             Fate::Acted | Fate::Met => {}
+            Fate::Always(instead) => self.warn_of_always(&node, path, instead),
             Fate::Known(meaning) => self.warn_of_known(key, &node, path, meaning),
             Fate::Moved(to) => {
                 self.warn(node.place.clone(), format!("{path} is an old spelling; write {to}"));
@@ -147,6 +148,12 @@ impl Layers {
                 self.refuse(node.place, format!("{path} {expected}"));
                 None
             }
+        }
+    }
+
+    fn warn_of_always(&mut self, node: &Node, path: &str, instead: &str) {
+        if matches!(node.value, Value::Bool(false)) {
+            self.warn(node.place.clone(), format!("{path} = false is not acted on by this version: {instead}"));
         }
     }
 
