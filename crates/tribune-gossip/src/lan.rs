@@ -20,8 +20,9 @@ use tracing::debug;
 use crate::carrier::{Address, Carrier, CarrierError, EXCHANGE_BYTES_MAX};
 use crate::pool::Pool;
 
-/// Largest request that is read. Requests hold states and no tags, so they are much smaller than answers.
-const REQUEST_BYTES_MAX: usize = 2 << 20;
+/// Largest request that is read. Requests hold the states of all members and tags of few, so they are much smaller
+/// than answers.
+pub(crate) const REQUEST_BYTES_MAX: usize = 2 << 20;
 
 /// Connections served at a time.
 const CONNECTIONS_MAX: usize = 256;

@@ -159,11 +159,7 @@ pub(crate) struct Seal {
 
 impl Seal {
     pub(crate) fn new(label: Label, keyring: Option<Keyring>) -> Self {
-        Self {
-            label,
-            keyring: ArcSwapOption::new(keyring.map(Arc::new)),
-            random: SystemRandom::new(),
-        }
+        Self { label, keyring: ArcSwapOption::new(keyring.map(Arc::new)), random: SystemRandom::new() }
     }
 
     pub(crate) fn keyring(&self) -> Option<Arc<Keyring>> {

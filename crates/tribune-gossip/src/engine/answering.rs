@@ -14,8 +14,9 @@ use super::errand::Errand;
 use crate::member::{Facts, Key, Peer};
 use crate::wire::{Answer, Purpose, Request, SyncAnswer, SyncRequest};
 
-/// Members whose facts are given at once; more are asked for again.
-const FACTS_AT_ONCE: usize = 1024;
+/// Members whose facts are given or asked for at once; more are asked for again. However large their tags are, they
+/// fit a request together with all events.
+const FACTS_AT_ONCE: usize = 256;
 
 /// A request for a full exchange that waits for its answer.
 pub(super) struct Held {
@@ -259,5 +260,36 @@ pub(super) fn conflict_text(holder: &Facts, at: Peer, request: &SyncRequest) -> 
             "Member '{name}' has conflicting node ID '{id}' with this agent's ID: it lives at {there}; give the agent \
              '{other_name}' at {here} an id of its own (-node-id, or remove the file node-id from its data_dir)"
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::sync::Arc;
+
+    use tribune_core::Datacenter;
+
+    use super::*;
+    use crate::event::{EVENT_BYTES_MAX, EVENTS_MAX, UserEvent};
+    use crate::lan::REQUEST_BYTES_MAX;
+    use crate::wire::encode;
+
+    #[test]
+    fn the_largest_facts_that_are_asked_for_at_once_fit_a_request() {
+        let tag = |number| (format!("{number:016}"), "v".repeat(4096 / 64 - 16));
+        let tags: BTreeMap<String, String> = (0..64).map(tag).collect();
+        let facts = Facts {
+            name: "n".repeat(512),
+            id: "i".repeat(512),
+            datacenter: Datacenter::new("d".repeat(64)).unwrap(),
+            tags: Arc::new(tags),
+            leaving: false,
+            version: u64::MAX,
+        };
+        facts.check().unwrap();
+        let event = UserEvent::new("i".repeat(36), "deploy", vec![0; EVENT_BYTES_MAX]);
+        let told = Request::Tell { facts: vec![facts; FACTS_AT_ONCE], events: vec![event; EVENTS_MAX] };
+        assert!(encode(&told).len() + 1024 < REQUEST_BYTES_MAX);
     }
 }

@@ -110,7 +110,11 @@ impl Engine {
                     }
                 }
             }
-            Errand::Tell => {}
+            Errand::Tell => {
+                if let Err(reason) = answer {
+                    debug!(%reason, "what another member lacks was not told");
+                }
+            }
         }
     }
 
