@@ -7,7 +7,6 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tribune_core::Datacenter;
 
-use crate::event::EVENT_BYTES_MAX;
 use crate::keyring::Keyring;
 use crate::pool::Pool;
 
@@ -43,8 +42,6 @@ pub struct Config {
     pub reconnect_timeout: Duration,
     /// After what time a member that left is forgotten. Default: 24 h.
     pub left_timeout: Duration,
-    /// Largest encoded user event. Default: 512, as in Consul.
-    pub event_bytes_max: usize,
     /// Which life of this node it is: it must be higher than that of the life before. Default: milliseconds
     /// since 1970.
     pub generation: u64,
@@ -75,7 +72,6 @@ impl Config {
             rejoin_after_leave: false,
             reconnect_timeout: Duration::from_secs(72 * 3600),
             left_timeout: Duration::from_secs(24 * 3600),
-            event_bytes_max: EVENT_BYTES_MAX,
             generation: u64::try_from(since_1970.as_millis()).unwrap_or(u64::MAX / 2),
             seed: rand::random(),
         }
@@ -131,7 +127,8 @@ impl Timing {
         }
     }
 
-    /// Between datacenters: a death is known after 20 to 40 seconds, a link that heals within 5.
+    /// Between datacenters: a death is known 25 to 30 seconds after a probe failed, later where this node itself
+    /// does badly; a link that heals is known within 5.
     pub fn wan() -> Self {
         Self {
             probe_interval: Duration::from_secs(5),
@@ -167,24 +164,6 @@ impl Timing {
         }
     }
 
-    /// Whether the values can work together; the text names the key to change.
-    pub(crate) fn check(&self) -> Result<(), String> {
-        let floor = Duration::from_millis(10);
-        if self.probe_interval < floor || self.gossip_interval < floor || self.sync_interval < floor {
-            return Err(format!("probe_interval and gossip_interval must be at least {floor:?}"));
-        }
-        if self.probe_timeout >= self.probe_interval {
-            return Err(format!(
-                "probe_timeout ({:?}) must be less than probe_interval ({:?})",
-                self.probe_timeout, self.probe_interval
-            ));
-        }
-        if self.suspicion_mult == 0 || self.retransmit_mult == 0 || self.gossip_nodes == 0 {
-            return Err("suspicion_mult, retransmit_mult and gossip_nodes must be at least 1".into());
-        }
-        Ok(())
-    }
-
     /// How long a suspected member has to object in a pool of so many. News needs time that grows with the
     /// logarithm of the number; up to a hundred members the multiplier alone leaves enough of it.
     pub(crate) fn suspicion(&self, members: usize) -> Duration {
@@ -212,21 +191,12 @@ mod tests {
     #[test]
     fn the_profiles_are_consistent() {
         for timing in [Timing::lan(), Timing::wan(), Timing::local()] {
-            timing.check().unwrap();
+            assert!(timing.probe_timeout < timing.probe_interval);
             assert!(
                 timing.stream_timeout < timing.suspicion(2),
                 "a suspicion leaves time for the last question"
             );
         }
-    }
-
-    #[test]
-    fn values_that_cannot_work_are_named() {
-        let timing = Timing { probe_timeout: Duration::from_secs(2), ..Timing::lan() };
-        assert!(
-            timing.check().unwrap_err().contains("probe_timeout (2s) must be less than probe_interval (1s)")
-        );
-        assert!(Timing { gossip_nodes: 0, ..Timing::lan() }.check().is_err());
     }
 
     #[test]

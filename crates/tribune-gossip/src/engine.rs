@@ -100,7 +100,6 @@ pub(crate) struct Engine {
     timing: Timing,
     reconnect_timeout: Duration,
     left_timeout: Duration,
-    event_bytes_max: usize,
     inlets: Inlets,
     foca: Protocol,
     runtime: AccumulatingRuntime<Peer>,
@@ -161,7 +160,6 @@ impl Engine {
             shared,
             reconnect_timeout: config.reconnect_timeout,
             left_timeout: config.left_timeout,
-            event_bytes_max: config.event_bytes_max,
             inlets,
             foca,
             runtime: AccumulatingRuntime::new(),
@@ -229,13 +227,9 @@ impl Engine {
 
     /// Takes a packet, and those that wait behind it.
     fn packets(&mut self, first: Vec<u8>, now: Instant) {
-        let mut next = Some(first);
-        for _ in 0..PACKETS_AT_ONCE {
-            let Some(packet) = next else { break };
-            self.packet(&packet, now);
-            next = self.inlets.packets.try_recv().ok();
-        }
-        if let Some(packet) = next {
+        self.packet(&first, now);
+        for _ in 1..PACKETS_AT_ONCE {
+            let Ok(packet) = self.inlets.packets.try_recv() else { break };
             self.packet(&packet, now);
         }
     }
@@ -420,7 +414,7 @@ impl Engine {
     fn arrived(&mut self, arrival: Arrival, now: Instant) {
         match arrival {
             Arrival::Facts(_) => self.dirty = true,
-            Arrival::Wanted { key, from } => self.fetch_from(from, vec![key], now),
+            Arrival::Wanted { key, from } => self.fetch_from(from, vec![key]),
             Arrival::OwnFacts { version } => {
                 let facts = Facts::clone(self.bulletin.lock().own());
                 self.state_own(Facts { version: version.max(facts.version) + 1, ..facts });

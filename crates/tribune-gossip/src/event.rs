@@ -9,13 +9,10 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 /// How many events are kept.
-pub const EVENTS_MAX: usize = 256;
+pub(crate) const EVENTS_MAX: usize = 256;
 
-/// Largest encoded event by default, as in Consul.
-pub const EVENT_BYTES_MAX: usize = 512;
-
-/// Largest encoded event that can be configured: it must fit a packet beside its header.
-pub(crate) const EVENT_BYTES_LIMIT: usize = 1000;
+/// Largest encoded event, as in Consul. It fits a packet beside its header.
+pub(crate) const EVENT_BYTES_MAX: usize = 512;
 
 /// Something that a user told all members.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -68,13 +65,11 @@ impl UserEvent {
 pub enum EventError {
     /// It is too large.
     #[error(
-        "user event exceeds configured limit of {limit} bytes before encoding: it has {bytes} bytes; send a reference instead of the payload itself"
+        "user event exceeds configured limit of {EVENT_BYTES_MAX} bytes before encoding: it has {bytes} bytes; send a reference instead of the payload itself"
     )]
     TooLarge {
         /// Its size, encoded.
         bytes: usize,
-        /// The limit.
-        limit: usize,
     },
     /// The pool has stopped.
     #[error("the pool of members has stopped")]

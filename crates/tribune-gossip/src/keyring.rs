@@ -216,17 +216,14 @@ impl Keyring {
 }
 
 /// A short name for a key that gives nothing of it away.
-pub fn fingerprint(key: &str) -> String {
+pub(crate) fn fingerprint(key: &str) -> String {
     let digest = digest(&SHA256, key.trim().as_bytes());
     digest.as_ref()[..4].iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// A new random key of 32 bytes in base64.
-pub fn generate_key() -> Result<String, KeyError> {
-    let mut bytes = [0; 32];
-    ring::rand::SecureRandom::fill(&ring::rand::SystemRandom::new(), &mut bytes)
-        .map_err(|_| KeyError::Empty)?;
-    Ok(STANDARD.encode(bytes))
+/// A new random key of 32 bytes, for AES with 256 bits, in base64.
+pub fn generate_key() -> String {
+    STANDARD.encode(rand::random::<[u8; 32]>())
 }
 
 /// Puts a file in the place of another in one step, so that a crash leaves the old or the new one.
@@ -259,6 +256,13 @@ mod tests {
         assert_eq!(Keyring::new(&key(1, 15)).unwrap_err(), KeyError::Length(15));
         assert_eq!(Keyring::new("no base64!").unwrap_err(), KeyError::NotBase64);
         assert_eq!(Keyring::from_keys([]).unwrap_err(), KeyError::Empty);
+    }
+
+    #[test]
+    fn generated_keys_are_keys_and_differ() {
+        let (one, two) = (generate_key(), generate_key());
+        assert!(Keyring::from_keys([one.as_str(), two.as_str()]).is_ok());
+        assert_ne!(one, two);
     }
 
     #[test]

@@ -34,8 +34,8 @@ pub use carrier::{Address, Carrier, CarrierError, EXCHANGE_BYTES_MAX, PACKET_BYT
 pub use config::{Config, Timing};
 pub use damping::Brake;
 pub use error::Error;
-pub use event::{EVENT_BYTES_MAX, EVENTS_MAX, EventError, UserEvent};
-pub use keyring::{KeyError, Keyring, KeyringFileError, fingerprint, generate_key};
+pub use event::{EventError, UserEvent};
+pub use keyring::{KeyError, Keyring, KeyringFileError, generate_key};
 pub use member::{Member, Status};
 pub use pool::{JoinOutcome, Pool, Running, lan, wan};
 pub use rotation::{KeyringError, KeyringReport};

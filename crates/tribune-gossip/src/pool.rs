@@ -22,7 +22,7 @@ use crate::courier::courier;
 use crate::damping::Brake;
 use crate::engine::{Engine, Inlets};
 use crate::error::Error;
-use crate::event::{EVENT_BYTES_LIMIT, EventError, UserEvent};
+use crate::event::{EventError, UserEvent};
 use crate::keyring::{Keyring, fingerprint};
 use crate::lan::{Doors, LanCarrier};
 use crate::member::{Facts, Member, check_tags, check_texts};
@@ -143,16 +143,12 @@ pub async fn wan(config: Config, carrier: Arc<dyn Carrier>) -> Result<(Pool, Run
 }
 
 fn check(config: &Config) -> Result<(), Error> {
-    config.timing.check().map_err(Error::Config)?;
     check_texts(&config.name, &config.id).and_then(|()| check_tags(&config.tags)).map_err(Error::Config)?;
     if config.address.ip().is_unspecified() || config.address.port() == 0 {
         return Err(Error::Config(format!(
             "the others cannot reach this agent at {}; set `advertise`",
             config.address
         )));
-    }
-    if config.event_bytes_max > EVENT_BYTES_LIMIT {
-        return Err(Error::Config(format!("user events may have at most {EVENT_BYTES_LIMIT} bytes")));
     }
     Ok(())
 }
@@ -210,10 +206,10 @@ async fn start(
     let inlets = Inlets { orders: orders_in, packets: packets_in, outgoing };
     let engine = Engine::new(&config, shared.clone(), inlets, state);
     let mut tasks = JoinSet::new();
-    // What the handle shows from the beginning, before the loop first runs.
     tasks.spawn(engine.run());
     let mut courier_task = JoinSet::new();
     courier_task.spawn(courier(carrier, outgoing_in, FLUSH_TIME));
+    // The handle shows this node from the beginning.
     let mut started = shared.changes.subscribe();
     let _ = started.wait_for(|count| *count > 0).await;
     (Pool { shared }, Running { stop, engine: tasks, courier: courier_task, doors: None })
@@ -238,12 +234,6 @@ impl Pool {
     /// Whether many members failed at once, so that what they seem to be should not be believed yet.
     pub fn brake(&self) -> Brake {
         **self.shared.brake.load()
-    }
-
-    /// The smoothed round-trip time to a member, once it was measured.
-    pub fn round_trip(&self, name: &str) -> Option<Duration> {
-        let members = self.shared.members.load();
-        members.iter().find(|member| member.name.eq_ignore_ascii_case(name))?.round_trip
     }
 
     /// Joins through these addresses: exchanges the full state with each.

@@ -71,10 +71,6 @@ impl Label {
         tag.copy_from_slice(&digest.as_ref()[..TAG_LEN]);
         Self { text, tag }
     }
-
-    pub(crate) fn as_str(&self) -> &str {
-        &self.text
-    }
 }
 
 /// Why something that arrived was not taken. The text is for the other side and for the log.
@@ -181,7 +177,7 @@ impl Seal {
             Some(keyring) => {
                 let nonce = self.nonce();
                 out.extend(nonce);
-                let aad = self.associated(PACKET, self.label.as_str(), &[]);
+                let aad = self.associated(PACKET, &[]);
                 out.extend(encrypt(keyring.writer(), nonce, &aad, body));
             }
         }
@@ -200,8 +196,8 @@ impl Seal {
             return Ok(rest.to_vec());
         }
         let (nonce, rest) = rest.split_first_chunk().ok_or(Refusal::Malformed)?;
-        let aad = self.associated(PACKET, self.label.as_str(), &[]);
-        Ok(self.decrypt(*nonce, &aad, rest)?.0)
+        let aad = self.associated(PACKET, &[]);
+        Ok(decrypt(&*self.reader()?, *nonce, &aad, rest)?.0)
     }
 
     /// Closes a request; the nonce opens the answer.
@@ -220,10 +216,11 @@ impl Seal {
         if parts.mode == PLAIN {
             return Ok(Opened { body: parts.body.to_vec(), envelope });
         }
-        let aad = self.associated(REQUEST, self.label.as_str(), &[]);
-        let (body, key) = self.decrypt(parts.nonce, &aad, parts.body)?;
-        envelope.old_key = self.keyring().is_some_and(|ring| ring.primary() != key);
-        envelope.key = Some(key);
+        let aad = self.associated(REQUEST, &[]);
+        let keyring = self.reader()?;
+        let (body, at) = decrypt(&keyring, parts.nonce, &aad, parts.body)?;
+        envelope.old_key = at > 0;
+        envelope.key = keyring.keys().nth(at).map(str::to_owned);
         Ok(Opened { body, envelope })
     }
 
@@ -262,8 +259,8 @@ impl Seal {
         if parts.mode == PLAIN {
             return Ok(parts.body.to_vec());
         }
-        let aad = self.associated(ANSWER, self.label.as_str(), &request);
-        Ok(self.decrypt(parts.nonce, &aad, parts.body)?.0)
+        let aad = self.associated(ANSWER, &request);
+        Ok(decrypt(&*self.reader()?, parts.nonce, &aad, parts.body)?.0)
     }
 
     /// Whether what arrived is encrypted as it must be.
@@ -313,15 +310,16 @@ impl Seal {
         match key {
             None => out.extend(body),
             Some(key) => {
-                let aad = self.associated(kind, self.label.as_str(), bound);
+                let aad = self.associated(kind, bound);
                 out.extend(encrypt(key, nonce, &aad, body));
             }
         }
         out.into()
     }
 
-    fn associated(&self, kind: u8, label: &str, bound: &[u8]) -> Vec<u8> {
-        [&[VERSION, kind], label.as_bytes(), b"\n", bound].concat()
+    /// What is authenticated beside the body.
+    fn associated(&self, kind: u8, bound: &[u8]) -> Vec<u8> {
+        [&[VERSION, kind], self.label.text.as_bytes(), b"\n", bound].concat()
     }
 
     /// The reason as the other side should read it: what is "this" and "the other" is turned round.
@@ -342,19 +340,9 @@ impl Seal {
         nonce
     }
 
-    fn decrypt(&self, nonce: [u8; NONCE_LEN], aad: &[u8], body: &[u8]) -> Result<(Vec<u8>, String), Refusal> {
-        let keyring = self.keyring.load();
-        let keyring = keyring.as_ref().ok_or(Refusal::Unexpected)?;
-        for (text, key) in keyring.keys().zip(keyring.ciphers()) {
-            let mut body = body.to_vec();
-            let nonce = Nonce::assume_unique_for_key(nonce);
-            if let Ok(clear) = key.cipher().open_in_place(nonce, Aad::from(aad), &mut body) {
-                let length = clear.len();
-                body.truncate(length);
-                return Ok((body, text.to_owned()));
-            }
-        }
-        Err(Refusal::Undecryptable)
+    /// The keyring to open something with.
+    fn reader(&self) -> Result<Arc<Keyring>, Refusal> {
+        self.keyring().ok_or(Refusal::Unexpected)
     }
 }
 
@@ -380,6 +368,25 @@ fn encrypt(key: &crate::keyring::Key, nonce: [u8; NONCE_LEN], aad: &[u8], body: 
         out.clear();
     }
     out
+}
+
+/// Opens a body. Says at which place of the keyring its key is.
+fn decrypt(
+    keyring: &Keyring,
+    nonce: [u8; NONCE_LEN],
+    aad: &[u8],
+    body: &[u8],
+) -> Result<(Vec<u8>, usize), Refusal> {
+    for (at, key) in keyring.ciphers().enumerate() {
+        let mut body = body.to_vec();
+        let nonce = Nonce::assume_unique_for_key(nonce);
+        if let Ok(clear) = key.cipher().open_in_place(nonce, Aad::from(aad), &mut body) {
+            let length = clear.len();
+            body.truncate(length);
+            return Ok((body, at));
+        }
+    }
+    Err(Refusal::Undecryptable)
 }
 
 #[cfg(test)]

@@ -43,9 +43,10 @@ struct Content {
 #[derive(Debug)]
 pub(crate) struct StateFile {
     path: PathBuf,
+    /// What is written. An empty list never replaces its members, because they are needed most when all are away.
     state: SavedState,
     rejoin_after_leave: bool,
-    /// The last members seen; an empty list never replaces it, because it is needed most when all are away.
+    /// This run has written the file.
     written: bool,
 }
 

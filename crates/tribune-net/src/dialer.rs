@@ -117,12 +117,6 @@ impl Dialer {
         Self::new(self.0.caller.security.clone(), pace)
     }
 
-    /// The same dialer with connections of its own: what must not queue behind other traffic gets one for itself.
-    #[must_use]
-    pub fn separate(&self) -> Self {
-        Self::new(self.0.caller.security.clone(), self.0.caller.pace)
-    }
-
     fn new(security: Security, pace: Pace) -> Self {
         let caller = Caller { security, pace };
         Self(Arc::new(Pool { caller, links: Mutex::default(), tasks: Mutex::default() }))

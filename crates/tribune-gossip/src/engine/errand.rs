@@ -228,7 +228,7 @@ impl Engine {
     }
 
     /// Asks for the facts that are missing: in turns the member itself, and anybody.
-    pub(super) fn fetch_missing(&mut self, now: Instant) {
+    pub(super) fn fetch_missing(&mut self) {
         if self.fetching {
             return;
         }
@@ -242,10 +242,10 @@ impl Engine {
         self.fetches += 1;
         let anybody = self.foca.iter_members().choose(&mut self.rng).map(|member| member.id().key);
         let whom = if self.fetches % 2 == 1 { Some(first) } else { anybody };
-        self.fetch_from(whom.unwrap_or(first), missing, now);
+        self.fetch_from(whom.unwrap_or(first), missing);
     }
 
-    pub(super) fn fetch_from(&mut self, whom: Key, keys: Vec<Key>, _now: Instant) {
+    pub(super) fn fetch_from(&mut self, whom: Key, keys: Vec<Key>) {
         let Some(peer) = self.roster.get(whom).map(|entry| entry.peer) else { return };
         let to = self.address(peer);
         let wait = self.timing.stream_timeout;

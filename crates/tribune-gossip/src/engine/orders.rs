@@ -12,7 +12,7 @@ use tribune_core::Folded;
 use super::Engine;
 use super::errand::Errand;
 use crate::alarm::Alarm;
-use crate::event::{EventError, UserEvent};
+use crate::event::{EVENT_BYTES_MAX, EventError, UserEvent};
 use crate::member::{Facts, Peer};
 use crate::pool::Order;
 use crate::wire::{News, Purpose, Request, encode};
@@ -55,8 +55,8 @@ impl Engine {
     fn fire(&mut self, mut event: UserEvent) -> Result<UserEvent, EventError> {
         event.lamport_time = self.bulletin.lock().log().next_time();
         let news = encode(&News::Event(event.clone()));
-        if news.len() > self.event_bytes_max {
-            return Err(EventError::TooLarge { bytes: news.len(), limit: self.event_bytes_max });
+        if news.len() > EVENT_BYTES_MAX {
+            return Err(EventError::TooLarge { bytes: news.len() });
         }
         self.bulletin.lock().take_event(event.clone());
         self.spread(&news);

@@ -57,7 +57,7 @@ impl Engine {
         self.ticks += 1;
         self.damping.failures.tick(now);
         self.note_brake();
-        self.fetch_missing(now);
+        self.fetch_missing();
         self.bulletin.lock().set_room(NEWS_MAX.saturating_sub(self.foca.custom_broadcast_backlog()));
         if self.ticks.is_multiple_of(TICKS_PER_LOOK) {
             self.look(now);

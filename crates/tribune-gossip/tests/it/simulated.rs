@@ -301,7 +301,7 @@ async fn damaged_packets_and_requests_stop_nobody() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn everybody_restarts_at_once() {
+async fn members_restart_one_after_the_other_with_a_clock_that_was_set_back() {
     let fabric = Fabric::new(10);
     let mut hosts = fabric.hosts(8, &Timing::lan()).await;
     settled(&hosts, 10).await;

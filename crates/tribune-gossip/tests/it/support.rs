@@ -46,6 +46,11 @@ pub(crate) fn status(pool: &Pool, name: &str) -> Option<Status> {
     pool.members().iter().find(|member| member.name == name).map(|member| member.status)
 }
 
+/// Whether the round trip to a member was measured.
+pub(crate) fn is_measured(pool: &Pool, name: &str) -> bool {
+    pool.members().iter().any(|member| member.name == name && member.round_trip.is_some())
+}
+
 pub(crate) fn alive(pool: &Pool) -> usize {
     pool.members().iter().filter(|member| member.status == Status::Alive).count()
 }

@@ -47,7 +47,7 @@ async fn many_requests_share_one_connection() {
         assert_eq!(answer.unwrap(), "whole");
     }
     assert_eq!((fake.accepted(), dialer.connections()), (1, 1));
-    let separate = dialer.separate();
+    let separate = dialer.clone().with_pace(Pace::default());
     assert_eq!(ask(&separate, &fake.endpoint(), "/").await.unwrap(), "whole");
     assert_eq!(fake.accepted(), 2);
 }

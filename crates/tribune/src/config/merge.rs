@@ -153,7 +153,10 @@ impl Layers {
 
     fn warn_of_always(&mut self, node: &Node, path: &str, instead: &str) {
         if matches!(node.value, Value::Bool(false)) {
-            self.warn(node.place.clone(), format!("{path} = false is not acted on by this version: {instead}"));
+            self.warn(
+                node.place.clone(),
+                format!("{path} = false is not acted on by this version: {instead}"),
+            );
         }
     }
 

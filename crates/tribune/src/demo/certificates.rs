@@ -7,22 +7,18 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use tribune_core::Datacenter;
 use tribune_net::authority::{self, CaRequest, CertificateRequest, Holder, Pem};
 
 use super::configuration::{CertificateFiles, Secrets};
 use super::plan::{DATACENTERS, Node, Plan};
 
-/// Length of a gossip key: AES-256.
-const GOSSIP_KEY_BYTES: usize = 32;
 /// How long certificates are valid: long enough that no agent warns of their end.
 const DAYS: u32 = 90;
 
 /// Draws what each server needs, in the order of the plan, and writes the files into `folder`.
 pub(super) fn draw(plan: &Plan, folder: &Path) -> anyhow::Result<Vec<Secrets>> {
-    let keys = DATACENTERS.map(|_| STANDARD.encode(rand::random::<[u8; GOSSIP_KEY_BYTES]>()));
+    let keys = DATACENTERS.map(|_| tribune_gossip::generate_key());
     let name = Some("Tribune demo CA".to_owned());
     let ca = authority::create_ca(&CaRequest { days: DAYS, common_name: name, ..CaRequest::default() })?;
     let file = folder.join("ca.pem");
