@@ -6,6 +6,7 @@
 //! diverge.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::{self, Write};
 use std::sync::Arc;
 
 use openraft::EntryPayload;
@@ -35,6 +36,8 @@ pub(crate) enum CodecError {
     Content(String),
     #[error("it cannot be written: {0}")]
     Encode(String),
+    #[error("it is longer than {0} bytes")]
+    Long(usize),
 }
 
 impl CodecError {
@@ -46,13 +49,48 @@ impl CodecError {
 
 /// Puts a value into an envelope.
 pub(crate) fn encode<T: Serialize>(value: &T) -> Result<Vec<u8>, CodecError> {
-    let mut bytes = vec![0; HEADER_BYTES];
-    rmp_serde::encode::write_named(&mut bytes, value)
-        .map_err(|error| CodecError::Encode(error.to_string()))?;
+    encode_within(value, usize::MAX)
+}
+
+/// The same for a value that should be no longer than `bytes_max` in its envelope. One that is longer costs no more
+/// work than one of that length.
+pub(crate) fn encode_within<T: Serialize>(value: &T, bytes_max: usize) -> Result<Vec<u8>, CodecError> {
+    let mut bytes = write_within(vec![0; HEADER_BYTES], value, bytes_max)?;
     bytes[0] = VERSION;
     let checksum = checksum(&bytes);
     bytes[1..HEADER_BYTES].copy_from_slice(&checksum.to_le_bytes());
     Ok(bytes)
+}
+
+fn write_within<T: Serialize, W: Write>(inner: W, value: &T, bytes_max: usize) -> Result<W, CodecError> {
+    let mut out = Bounded { inner, left: bytes_max.saturating_sub(HEADER_BYTES), is_full: false };
+    match rmp_serde::encode::write_named(&mut out, value) {
+        Ok(()) => Ok(out.inner),
+        Err(_) if out.is_full => Err(CodecError::Long(bytes_max)),
+        Err(error) => Err(CodecError::Encode(error.to_string())),
+    }
+}
+
+/// Takes so many bytes and no more.
+struct Bounded<W> {
+    inner: W,
+    left: usize,
+    is_full: bool,
+}
+
+impl<W: Write> Write for Bounded<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let Some(left) = self.left.checked_sub(bytes.len()) else {
+            self.is_full = true;
+            return Err(io::ErrorKind::WriteZero.into());
+        };
+        self.left = left;
+        self.inner.write_all(bytes).map(|()| bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.inner.flush()
+    }
 }
 
 /// Takes a value out of its envelope.
@@ -254,6 +292,14 @@ mod tests {
         assert_eq!(decode::<Old>(&new), Ok(Old { name: "web".into() }));
         let old = encode(&Old { name: "web".into() }).unwrap();
         assert_eq!(decode::<New>(&old), Ok(New { name: "web".into(), port: 0 }));
+    }
+
+    #[test]
+    fn a_value_that_is_too_long_is_told_of() {
+        let value = Old { name: "x".repeat(1000) };
+        let length = encode(&value).unwrap().len();
+        assert_eq!(encode_within(&value, length), encode(&value));
+        assert_eq!(encode_within(&value, length - 1), Err(CodecError::Long(length - 1)));
     }
 
     #[test]

@@ -20,7 +20,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::time::Instant;
 
-use crate::codec::EntryRecord;
+use crate::codec::{CodecError, EntryRecord};
 use crate::config::{Config, ServerInfo};
 use crate::identity::Identity;
 use crate::machine::SnapshotHandle;
@@ -28,7 +28,7 @@ use crate::offload::Offload;
 use crate::quorum::Quorum;
 use crate::snapshot::Place;
 use crate::snapshot::outgoing::Outgoing;
-use crate::transport::{Method, Transport, TransportError};
+use crate::transport::{BODY_BYTES_MAX, Method, Transport, TransportError};
 use crate::types::{ServerNode, TypeConfig};
 use crate::wire::{self, Append, Appended, Ballot, Candidacy, Handover, Piece, PieceTaken, Taken};
 
@@ -64,13 +64,18 @@ impl Caller {
         question: Q,
         deadline: Instant,
     ) -> Result<A, CallError> {
-        let body = self.encode(server, question)?;
+        let body = self.encode(server, question, BODY_BYTES_MAX).map_err(unsent)?;
         self.send(server, method, body, deadline).await
     }
 
-    fn encode<Q: Serialize>(&self, server: &ServerInfo, question: Q) -> Result<Bytes, CallError> {
-        let envelope = self.identity.envelope(&server.id, question);
-        wire::body(&envelope).map_err(|error| CallError::Refused(format!("the call was not sent: {error}")))
+    /// The body of a call, if it is no longer than this.
+    fn encode<Q: Serialize>(
+        &self,
+        server: &ServerInfo,
+        question: Q,
+        bytes_max: usize,
+    ) -> Result<Bytes, CodecError> {
+        wire::body_within(&self.identity.envelope(&server.id, question), bytes_max)
     }
 
     /// The deadline holds whatever the implementor does.
@@ -89,6 +94,10 @@ impl Caller {
         wire::parse(&answer)
             .map_err(|error| CallError::Lost(format!("the answer is not understood: {error}")))
     }
+}
+
+fn unsent(error: CodecError) -> CallError {
+    CallError::Refused(format!("the call was not sent: {error}"))
 }
 
 /// Makes the lines of one replica.
@@ -195,13 +204,17 @@ impl Line {
         let begun = Instant::now();
         let appended = async {
             loop {
-                let body = self.lines.caller.encode(&server, &question)?;
                 let count = question.entries.len();
-                if body.len() <= ENTRIES_BYTES_MAX || count <= 1 {
-                    let sent = self.lines.caller.send(&server, self.append, body, begun + patience).await?;
-                    return Ok((count, sent));
-                }
-                question.entries.truncate(count / 2);
+                let bytes_max = if count > 1 { ENTRIES_BYTES_MAX } else { BODY_BYTES_MAX };
+                let body = match self.lines.caller.encode(&server, &question, bytes_max) {
+                    Err(CodecError::Long(_)) if count > 1 => {
+                        question.entries.truncate(count / 2);
+                        continue;
+                    }
+                    encoded => encoded.map_err(unsent)?,
+                };
+                let sent = self.lines.caller.send(&server, self.append, body, begun + patience).await?;
+                return Ok((count, sent));
             }
         };
         appended

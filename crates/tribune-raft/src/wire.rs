@@ -174,14 +174,12 @@ pub(crate) struct Hashes {
 
 /// A value as the body of a call or an answer.
 pub(crate) fn body<T: Serialize>(value: &T) -> Result<Bytes, CodecError> {
-    let bytes = codec::encode(value)?;
-    if bytes.len() > BODY_BYTES_MAX {
-        return Err(CodecError::Encode(format!(
-            "{} bytes are more than the {BODY_BYTES_MAX} one call may hold",
-            bytes.len()
-        )));
-    }
-    Ok(bytes.into())
+    body_within(value, BODY_BYTES_MAX)
+}
+
+/// The same, if it is no longer than this.
+pub(crate) fn body_within<T: Serialize>(value: &T, bytes_max: usize) -> Result<Bytes, CodecError> {
+    codec::encode_within(value, bytes_max).map(Into::into)
 }
 
 /// The value in a body.

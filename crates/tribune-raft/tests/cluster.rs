@@ -10,7 +10,7 @@ use std::time::Duration;
 use cluster::{Cluster, id, try_propose, until};
 use harness::{propose, register};
 use tokio::time::Instant;
-use tribune_core::{Folded, NodeName, Outcome, Topic};
+use tribune_core::{Authority, Folded, NodeName, Outcome, Topic};
 use tribune_raft::{Consistency, Error, Method, Replica};
 
 fn holds(replica: &Replica, number: u32) -> bool {
@@ -382,5 +382,28 @@ async fn all_servers_start_again_with_what_was_acknowledged() {
         assert!(state.index() >= index);
         assert!((0..120).all(|number| state.has_instance(&node(number), &harness::instance_id("web"))));
     }
+    cluster.end().await;
+}
+
+/// What a server has missed may be more than one call carries.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_lacks_many_large_values_gets_them() {
+    let mut cluster = Cluster::found(3).await;
+    let away = cluster.follower().await;
+    cluster.kill(away).await;
+    let leader = cluster.leader().await;
+    let value = vec![b'v'; 512 << 10];
+    let count = 40;
+    assert!(count * value.len() > tribune_raft::BODY_BYTES_MAX);
+    for number in 0..count {
+        let put = harness::put_key(&format!("large/{number:02}"), value.clone());
+        assert_eq!(propose(cluster.get(leader), put).await, Outcome::Applied);
+    }
+    cluster.start(away).await;
+    let returned = cluster.get(away);
+    until("all values on the server that was away", || {
+        returned.state().view(&Authority::unrestricted()).key_count() == count
+    })
+    .await;
     cluster.end().await;
 }

@@ -5,8 +5,8 @@
 use std::time::Duration;
 
 use tribune_core::{
-    Authority, Check, CheckId, Command, Deregistration, InstanceId, Node, NodeName, Outcome, Registration,
-    ServiceInstance, ServiceName, Status, Target, Weights,
+    Authority, Blob, Check, CheckId, Command, Deregistration, InstanceId, KvChange, KvKey, KvPut, Node,
+    NodeName, Outcome, PutMode, Registration, ServiceInstance, ServiceName, Status, Target, Weights,
 };
 use tribune_raft::{Config, Replica, ServerInfo, Storage};
 
@@ -69,6 +69,12 @@ pub(crate) fn register_with_meta(number: u32, service: &str, text: &str) -> Comm
         registration.node.meta = [("text".into(), text.into())].into_iter().collect();
     }
     command
+}
+
+pub(crate) fn put_key(key: &str, value: impl Into<Blob>) -> Command {
+    let (key, value) = (KvKey::new(key).unwrap(), value.into());
+    let put = KvPut { key, value, flags: 0, mode: PutMode::Always };
+    Command::Kv(Box::new(KvChange::Put(put)))
 }
 
 pub(crate) fn check_of_nobody() -> Command {
