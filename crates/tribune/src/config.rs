@@ -389,9 +389,10 @@ pub struct HttpConfig {
 pub struct Limits {
     /// HTTP connections of one client address. Default 200; 0 means no bound.
     pub http_max_conns_per_client: Option<u64>,
-    /// Longest value of a key, in bytes. Default 524288; every server keeps all values in memory.
+    /// Longest value of a key, in bytes. Default 524288, at most 8388608; every server keeps all values in memory.
     pub kv_max_value_size: Option<u64>,
-    /// Longest body of a transaction, in bytes. Default 524288, and never less than `kv_max_value_size`.
+    /// Longest body of a transaction, in bytes. Default 524288, at most 8388608, and never less than
+    /// `kv_max_value_size`.
     pub txn_max_req_len: Option<u64>,
 }
 

@@ -7,8 +7,9 @@ use tribune_api::session::{TTL_MAX, TTL_MIN};
 
 use super::reading::Reading;
 
-/// No limit may be set beyond this: a value travels through the log, to every server and into snapshots, as a whole.
-const BYTES_MAX: u64 = 32 * 1024 * 1024;
+/// No limit may be set beyond this: a value is sent to every server as a whole, in one call, with what else belongs
+/// to the change.
+const BYTES_MAX: u64 = tribune_raft::BODY_BYTES_MAX as u64 / 2;
 
 /// How large keys and transactions may be, and how short sessions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,5 +41,27 @@ impl Reading<'_> {
             self.refuse(key, &format!("must be at most {BYTES_MAX}, not {bytes}"));
         }
         usize::try_from(bytes.min(BYTES_MAX)).unwrap_or(VALUE_BYTES_MAX)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Source, Sources};
+    use crate::settings::Settings;
+
+    #[test]
+    fn a_limit_that_one_call_could_not_carry_is_refused() {
+        let resolve = |text: String| {
+            let files = vec![Source::Fragment(text)];
+            let (config, _) = Sources { files, is_dev: true, ..Sources::default() }.read().unwrap();
+            Settings::resolve(&config).map(|(settings, _)| settings.leasing)
+        };
+        for key in ["kv_max_value_size", "txn_max_req_len"] {
+            let set = |bytes: u64| resolve(format!("node_name = \"one\" limits {{ {key} = {bytes} }}"));
+            assert_eq!(set(BYTES_MAX).unwrap().txn_bytes_max as u64, BYTES_MAX);
+            let refused = set(BYTES_MAX + 1).unwrap_err().to_string();
+            assert!(refused.contains(&format!("limits.{key} must be at most 8388608")), "{refused}");
+        }
     }
 }
