@@ -54,10 +54,11 @@ impl From<Error> for ApiError {
 
 /// A write that may have happened is told apart from one that did not: nothing is resent blindly.
 fn from_replica(error: tribune_raft::Error) -> ApiError {
-    use tribune_raft::Error::{Busy, Denied, DiskFull, NoLeader, Stopped, Unknown};
+    use tribune_raft::Error::{Busy, Denied, DiskFull, NoLeader, Stopped, TooLong, Unknown};
     match error {
         NoLeader(_) => ApiError::server(NO_CLUSTER_LEADER).with_detail(error),
         Denied => ApiError::new(403, "Permission denied"),
+        TooLong(_) => ApiError::new(413, error.to_string()),
         Busy => ApiError::new(429, error.to_string()),
         Unknown(_) | DiskFull { .. } | Stopped(_) => ApiError::server(error.to_string()),
     }

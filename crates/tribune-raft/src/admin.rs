@@ -67,7 +67,7 @@ impl From<Error> for AdminError {
             Error::NoLeader(waited) => Self::NoLeader(waited),
             Error::Stopped(reason) => Self::Stopped(reason),
             Error::Unknown(reason) => Self::Unknown(reason),
-            other @ (Error::Denied | Error::Busy | Error::DiskFull { .. }) => {
+            other @ (Error::Denied | Error::Busy | Error::TooLong(_) | Error::DiskFull { .. }) => {
                 Self::Invalid(other.to_string())
             }
         }

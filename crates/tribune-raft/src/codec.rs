@@ -62,6 +62,11 @@ pub(crate) fn encode_within<T: Serialize>(value: &T, bytes_max: usize) -> Result
     Ok(bytes)
 }
 
+/// Looks whether a value is no longer than `bytes_max` in its envelope, without keeping what is written.
+pub(crate) fn check_length<T: Serialize>(value: &T, bytes_max: usize) -> Result<(), CodecError> {
+    write_within(io::sink(), value, bytes_max).map(drop)
+}
+
 fn write_within<T: Serialize, W: Write>(inner: W, value: &T, bytes_max: usize) -> Result<W, CodecError> {
     let mut out = Bounded { inner, left: bytes_max.saturating_sub(HEADER_BYTES), is_full: false };
     match rmp_serde::encode::write_named(&mut out, value) {
@@ -300,6 +305,9 @@ mod tests {
         let length = encode(&value).unwrap().len();
         assert_eq!(encode_within(&value, length), encode(&value));
         assert_eq!(encode_within(&value, length - 1), Err(CodecError::Long(length - 1)));
+        assert_eq!(check_length(&value, length), Ok(()));
+        assert_eq!(check_length(&value, length - 1), Err(CodecError::Long(length - 1)));
+        assert_eq!(check_length(&value, 3), Err(CodecError::Long(3)));
     }
 
     #[test]

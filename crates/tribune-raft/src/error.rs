@@ -18,6 +18,9 @@ pub enum Error {
     /// More proposals are waiting than this server takes. Nothing was written: try again later.
     #[error("too many writes are waiting: nothing was written, try again later")]
     Busy,
+    /// The change is longer than what servers send to one another as a whole. Nothing was written.
+    #[error("the change is longer than {0} bytes: nothing was written, make it in several steps")]
+    TooLong(usize),
     /// The disk is nearly full. Nothing was written: free space, then try again.
     #[error(
         "only {available} bytes are free on the disk of {directory} and {needed} are kept in reserve: nothing was written, free some space"

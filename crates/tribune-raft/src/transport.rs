@@ -9,8 +9,8 @@ use tokio::time::Instant;
 
 use crate::config::ServerInfo;
 
-/// Longest body of a call or an answer, in bytes. Everything sent is cut to less; what is longer is refused
-/// before it is decoded.
+/// Longest body of a call or an answer, in bytes; what is longer is refused before it is decoded. Entries and
+/// snapshots are cut to less. A single change is sent as a whole: one that would not fit is not taken into the log.
 pub const BODY_BYTES_MAX: usize = 16 << 20;
 
 /// Carries calls to other servers.

@@ -99,6 +99,9 @@ pub(crate) enum PieceTaken {
     Damaged(String),
 }
 
+/// Longest proposal: what sends it on to a server adds less than the difference.
+pub(crate) const PROPOSAL_BYTES_MAX: usize = BODY_BYTES_MAX - (64 << 10);
+
 /// `Propose`.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Propose {
@@ -112,6 +115,7 @@ pub(crate) enum Proposed {
     Done { index: u64, reply: Reply },
     NotLeader,
     Busy,
+    TooLong,
     DiskFull { directory: String, available: u64, needed: u64 },
     Unknown(String),
 }

@@ -385,6 +385,27 @@ async fn all_servers_start_again_with_what_was_acknowledged() {
     cluster.end().await;
 }
 
+/// A change that no call could carry would keep the log from reaching the others.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_change_that_is_too_long_is_refused_and_the_others_go_on() {
+    let cluster = Cluster::found(3).await;
+    let (leader, follower) = (cluster.leader().await, cluster.follower().await);
+    for number in [leader, follower] {
+        let long = harness::put_key("long", vec![b'v'; tribune_raft::BODY_BYTES_MAX]);
+        let refused = try_propose(cluster.get(number), long).await;
+        assert!(matches!(refused, Err(Error::TooLong(_))), "{refused:?}");
+        assert_eq!(propose(cluster.get(number), register(number as u32, "web")).await, Outcome::Applied);
+    }
+    let long = harness::put_key("long", vec![b'v'; tribune_raft::BODY_BYTES_MAX / 2]);
+    assert_eq!(propose(cluster.get(follower), long).await, Outcome::Applied);
+    until("that all have everything", || {
+        let has_all = |one| cluster.get(one).state().index() >= cluster.get(follower).state().index();
+        (1..=3).all(has_all)
+    })
+    .await;
+    cluster.end().await;
+}
+
 /// What a server has missed may be more than one call carries.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_that_lacks_many_large_values_gets_them() {

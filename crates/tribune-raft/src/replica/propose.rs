@@ -10,13 +10,14 @@ use tribune_core::{Authority, Command, Outcome};
 
 use super::Replica;
 use super::read::Consistency;
+use crate::codec::{self, CodecError};
 use crate::config::ServerInfo;
 use crate::error::Error;
 use crate::faults::Fault;
 use crate::space::Space;
 use crate::transport::{Method, TransportError};
 use crate::types::{Proposal, Reply, TypeConfig};
-use crate::wire::{Propose, Proposed};
+use crate::wire::{PROPOSAL_BYTES_MAX, Propose, Proposed};
 
 /// Proposals that may wait for their outcome at once. At the usual rate these are a fraction of a second of
 /// work; more would only wait longer.
@@ -95,7 +96,10 @@ impl Replica {
     /// Writes to this server's log, if it leads. Waits for a majority no longer than `patience`.
     pub(super) async fn attempt_here(&self, proposal: Proposal, patience: Duration) -> Attempt {
         let Ok(_place) = self.0.proposals.try_acquire() else { return Attempt::Failed(Error::Busy) };
-        let checked = self.check_running().and_then(|()| self.0.space.as_ref().map_or(Ok(()), Space::check));
+        let checked = self
+            .check_running()
+            .and_then(|()| check_length(&proposal))
+            .and_then(|()| self.0.space.as_ref().map_or(Ok(()), Space::check));
         if let Err(error) = checked {
             return Attempt::Failed(error);
         }
@@ -119,6 +123,9 @@ impl Replica {
     /// Passes a proposal on to the leader. What certainly did not arrive may be tried again.
     async fn attempt_there(&self, leader: &ServerInfo, proposal: Proposal) -> Attempt {
         let Ok(_place) = self.0.passed_on.try_acquire() else { return Attempt::Failed(Error::Busy) };
+        if let Err(error) = check_length(&proposal) {
+            return Attempt::Failed(error);
+        }
         let hold = self.0.config.rpc_hold_timeout;
         let hold_ms = u64::try_from(hold.as_millis()).unwrap_or(u64::MAX);
         let question = Propose { proposal, hold_ms };
@@ -128,6 +135,7 @@ impl Replica {
             Ok(Proposed::Done { index, reply }) => Attempt::Done { index, reply },
             Ok(Proposed::NotLeader) => Attempt::NotLeader,
             Ok(Proposed::Busy) => Attempt::Failed(Error::Busy),
+            Ok(Proposed::TooLong) => Attempt::Failed(Error::TooLong(PROPOSAL_BYTES_MAX)),
             Ok(Proposed::DiskFull { directory, available, needed }) => {
                 Attempt::Failed(Error::DiskFull { directory: directory.into(), available, needed })
             }
@@ -162,6 +170,14 @@ impl Replica {
     fn check_running(&self) -> Result<(), Error> {
         if self.has_stopped() { Err(self.stopped_error()) } else { Ok(()) }
     }
+}
+
+/// An entry that no call can carry would keep the log from reaching the other servers for ever.
+fn check_length(proposal: &Proposal) -> Result<(), Error> {
+    codec::check_length(proposal, PROPOSAL_BYTES_MAX).map_err(|error| match error {
+        CodecError::Long(bytes_max) => Error::TooLong(bytes_max),
+        other => Error::Unknown(other.to_string()),
+    })
 }
 
 /// Why the outcome of a write is unknown, in words that are shown to clients.

@@ -194,6 +194,7 @@ impl Replica {
             Attempt::Done { index, reply } => Proposed::Done { index, reply },
             Attempt::NotLeader => Proposed::NotLeader,
             Attempt::Failed(Error::Busy) => Proposed::Busy,
+            Attempt::Failed(Error::TooLong(_)) => Proposed::TooLong,
             Attempt::Failed(Error::DiskFull { directory, available, needed }) => {
                 Proposed::DiskFull { directory: directory.display().to_string(), available, needed }
             }
