@@ -103,7 +103,8 @@ impl Machine {
                     Taken::Failed(reason) => Reply::Restored(Err(reason)),
                     Taken::Complete(pieces) => {
                         let made = self.offload.run(move || file::assemble_rebased(pieces, index)).await?;
-                        Reply::Restored(made.map_err(|error| error.to_string()).map(|state| {
+                        Reply::Restored(made.map_err(|error| error.to_string()).map(|mut state| {
+                            state.succeed(&self.state, index);
                             self.state = state;
                             touched.all = true;
                         }))

@@ -114,8 +114,9 @@ fn replay(
             EntryPayload::Normal(Proposal::Restore(step)) => {
                 state.advance(Index(index));
                 if let Taken::Complete(pieces) = staging.take(&step, term, index)
-                    && let Ok(restored) = file::assemble_rebased(pieces, Index(index))
+                    && let Ok(mut restored) = file::assemble_rebased(pieces, Index(index))
                 {
+                    restored.succeed(&state, Index(index));
                     state = restored;
                 }
             }

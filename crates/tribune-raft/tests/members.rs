@@ -15,7 +15,9 @@ use cluster::{Cluster, id, server, try_propose, until};
 use harness::{propose, register};
 use tokio::time::Instant;
 use tribune_core::state::Record;
-use tribune_core::{Datacenter, Folded, NodeName, Outcome, State, Topic};
+use tribune_core::{
+    Command, Datacenter, Folded, Index, KvKey, NodeName, Outcome, SessionChange, State, Topic,
+};
 use tribune_raft::{
     AdminError, Config, Consistency, LeaderService, Method, Replica, ServeError, StartError, recover,
 };
@@ -213,6 +215,8 @@ async fn a_restored_state_is_the_same_everywhere_and_no_index_falls() {
     for number in 0..30 {
         propose(cluster.get(1), register(number, "web")).await;
     }
+    propose(cluster.get(1), harness::put_key("kept", *b"old")).await;
+    propose(cluster.get(1), harness::create_session(1, 1)).await;
     let saved = cluster.get(2).admin().save().await.unwrap();
     assert_eq!(saved.servers.len(), 3);
     let records: Vec<Record> = saved.state.records().collect();
@@ -220,6 +224,10 @@ async fn a_restored_state_is_the_same_everywhere_and_no_index_falls() {
         propose(cluster.get(1), register(number, "db")).await;
     }
     propose(cluster.get(1), harness::deregister(3)).await;
+    propose(cluster.get(1), harness::put_key("kept", *b"new")).await;
+    propose(cluster.get(1), harness::put_key("dropped", *b"new")).await;
+    propose(cluster.get(1), harness::create_session(2, 2)).await;
+    let key = |key: &str| Topic::Key(KvKey::new(key).unwrap());
     let topics = || {
         let service = |name: &str| Topic::Service(Folded::new(name));
         let node = |name: &str| Topic::Node(Folded::new(name));
@@ -232,19 +240,32 @@ async fn a_restored_state_is_the_same_everywhere_and_no_index_falls() {
             service("db"),
             node("node-40"),
             service("absent"),
+            key("kept"),
+            key("dropped"),
+            Topic::Prefix("".into()),
+            Topic::Sessions,
+            Topic::Session(harness::session_id(1)),
+            Topic::Session(harness::session_id(2)),
+            Topic::NodeSessions(Folded::new("node-2")),
+            Topic::Leases,
         ]
     };
     let before = cluster.get(1).read(Consistency::Default).await.unwrap();
     let follower = cluster.follower().await;
-    let watcher = {
-        let (replica, after) = (cluster.get(1).clone(), before.index_of(&topics()[4]));
+    let watchers = [Topic::Service(Folded::new("web")), key("kept"), Topic::Session(harness::session_id(1))];
+    let watchers = watchers.map(|topic| {
+        let (replica, after) = (cluster.get(1).clone(), before.index_of(&topic));
         tokio::spawn(async move {
             let until = Instant::now() + cluster::PATIENCE;
-            replica.changed(&Topic::Service(Folded::new("web")), after, until).await
+            let state = replica.changed(&topic, after, until).await;
+            (state.index_of(&topic) > after, topic)
         })
-    };
+    });
     cluster.get(follower).admin().restore(records.clone()).await.unwrap();
-    assert!(watcher.await.unwrap().index() > before.index());
+    for watcher in watchers {
+        let (is_told, topic) = watcher.await.unwrap();
+        assert!(is_told, "who waits for {topic:?} is not told");
+    }
     let mut states = Vec::new();
     for number in 1..=3 {
         let state = cluster.get(number).read(Consistency::Consistent).await.unwrap();
@@ -273,6 +294,51 @@ async fn a_restored_state_is_the_same_everywhere_and_no_index_falls() {
     let refused = cluster.get(1).admin().restore(records[1..].to_vec()).await;
     assert!(matches!(refused, Err(AdminError::Invalid(_))), "{refused:?}");
     cluster.end().await;
+}
+
+/// Whatever the records say of leases: the present leader goes on measuring their time, also when the log with the
+/// restore in it is read again, and readers of keys and sessions are told of the change.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn after_a_restore_sessions_still_end_when_their_time_has_run_out() {
+    let from = |commands: &[Command]| {
+        let mut state = State::default();
+        commands.iter().zip(1..).for_each(|(command, at)| drop(state.apply(Index(at), command)));
+        state.records().collect::<Vec<Record>>()
+    };
+    let keep = |term| harness::change_sessions(SessionChange::KeepLeases { term });
+    let without = from(&[register(1, "web")]);
+    let ahead = from(&[register(1, "web"), keep(900), harness::create_session(1, 1)]);
+    for records in [without, ahead] {
+        let mut cluster = Cluster::found(1).await;
+        for command in
+            [register(1, "web"), keep(5), harness::create_session(1, 1), harness::put_key("k", *b"")]
+        {
+            assert_eq!(propose(cluster.get(1), command).await, Outcome::Applied);
+        }
+        let before = cluster.get(1).state();
+        cluster.get(1).admin().restore(records).await.unwrap();
+        let after = cluster.get(1).state();
+        let key = Topic::Key(KvKey::new("k").unwrap());
+        let absent = Topic::Key(KvKey::new("absent").unwrap());
+        let session = Topic::Session(harness::session_id(1));
+        let node = Topic::NodeSessions(Folded::new("node-1"));
+        for topic in [key, absent, Topic::Prefix("".into()), session, node, Topic::Sessions, Topic::Leases] {
+            assert!(after.index_of(&topic) > before.index_of(&topic), "{topic:?}");
+        }
+
+        cluster.kill(1).await;
+        recover(&cluster.directory(1), "dc1", &id(1), &[server(1)]).unwrap();
+        let replica = cluster.start(1).await;
+        for topic in [Topic::Sessions, Topic::Leases] {
+            assert_eq!(replica.state().index_of(&topic), after.index_of(&topic));
+        }
+        propose(&replica, harness::create_session(1, 1)).await;
+        let sessions = vec![harness::session_id(1)];
+        let ended = harness::change_sessions(SessionChange::Expire { term: 5, sessions });
+        assert_eq!(propose(&replica, ended).await, Outcome::Applied);
+        assert_eq!(replica.state().leases().count(), 0);
+        cluster.end().await;
+    }
 }
 
 /// A state from a datacenter whose log was longer: nothing may claim to be newer than the log.

@@ -81,7 +81,8 @@ pub enum SnapshotError {
 impl Record {
     /// The record for a state that takes the place of another one at `index` of its log, from wherever the record
     /// came. Everything counts as changed at `index`, and nothing claims to be newer: so no index that anybody has
-    /// seen falls, of what is absent afterwards neither, and the same records give the same state everywhere.
+    /// seen falls, of what is absent afterwards neither, and the same records give the same state everywhere. What
+    /// no record tells is left to [`State::succeed`].
     #[must_use]
     pub fn rebased(self, index: Index) -> Self {
         match self {
@@ -93,12 +94,9 @@ impl Record {
             Self::Query(query) => Self::Query(Box::new(rebased(*query, index))),
             Self::Coordinate(placed) => Self::Coordinate(placed),
             Self::Topic(topic, _) => Self::Topic(topic, index),
-            Self::Leasing { term, .. } => {
-                Self::Leasing { key_floor: index, session_floor: index, node_floor: index, term }
-            }
-            Self::Kv(entry) => Self::Kv(rebased(entry, index)),
-            Self::Session(session) => Self::Session(rebased(session, index)),
-            Self::LockDelay(..) => self,
+            Self::Kv(entry) => Self::Kv(changed(entry, index)),
+            Self::Session(session) => Self::Session(changed(session, index)),
+            Self::Leasing { .. } | Self::LockDelay(..) => self,
         }
     }
 }
@@ -108,7 +106,23 @@ fn rebased<T>(stored: Stored<T>, index: Index) -> Stored<T> {
     Stored { value, created: created.min(index), modified: modified.min(index) }
 }
 
+/// The same for what has no topic record while it is there: its own index is what readers wait for.
+fn changed<T>(stored: Stored<T>, index: Index) -> Stored<T> {
+    Stored { created: stored.created.min(index), modified: index, value: stored.value }
+}
+
 impl State {
+    /// Takes the place of `old` at `index` of its log, made of records that were [rebased](Record::rebased) to it. The
+    /// leader goes on measuring the time of leases, whatever term they were measured in where the records came from,
+    /// and no index of keys and sessions falls, though there may be no record of any.
+    pub fn succeed(&mut self, old: &Self, index: Index) {
+        self.keys.floor = index;
+        let sessions = &mut self.sessions;
+        sessions.lease_term = old.sessions.lease_term;
+        (sessions.index, sessions.leases_index) = (index, index);
+        (sessions.gone.floor, sessions.gone_nodes.floor) = (index, index);
+    }
+
     /// The state as records.
     pub fn records(&self) -> impl Iterator<Item = Record> + '_ {
         let nodes = self.nodes.values().flat_map(|entry| {

@@ -39,8 +39,8 @@ impl Admin {
 
     /// Puts the state that the records make in the place of the present one, on all servers at the same index.
     ///
-    /// Everything counts as changed then, and no index falls: an object keeps the indexes it was saved with
-    /// unless they lie ahead of the log. When this fails with anything but `Unknown`, the state is as it was.
+    /// Everything counts as changed then, and no index that is waited for falls: keys and sessions are modified then,
+    /// other objects keep the indexes they were saved with unless those lie ahead of the log. When this fails with anything but `Unknown`, the state is as it was.
     pub async fn restore(&self, records: Vec<Record>) -> Result<(), AdminError> {
         let offload = self.0.0.offload;
         let pieces = offload.run(move || prepare(records)).await.map_err(failed)??;

@@ -5,8 +5,9 @@
 use std::time::Duration;
 
 use tribune_core::{
-    Authority, Blob, Check, CheckId, Command, Deregistration, InstanceId, KvChange, KvKey, KvPut, Node,
-    NodeName, Outcome, PutMode, Registration, ServiceInstance, ServiceName, Status, Target, Weights,
+    Authority, Behavior, Blob, Check, CheckId, Command, Deregistration, InstanceId, KvChange, KvKey, KvPut,
+    Node, NodeName, Outcome, PutMode, Registration, ServiceInstance, ServiceName, Session, SessionChange,
+    SessionId, Status, Target, Weights,
 };
 use tribune_raft::{Config, Replica, ServerInfo, Storage};
 
@@ -71,10 +72,34 @@ pub(crate) fn register_with_meta(number: u32, service: &str, text: &str) -> Comm
     command
 }
 
-pub(crate) fn put_key(key: &str, value: impl Into<Blob>) -> Command {
-    let (key, value) = (KvKey::new(key).unwrap(), value.into());
+pub(crate) fn put_key(key: &str, value: impl Into<Vec<u8>>) -> Command {
+    let (key, value) = (KvKey::new(key).unwrap(), Blob::from(value.into()));
     let put = KvPut { key, value, flags: 0, mode: PutMode::Always };
     Command::Kv(Box::new(KvChange::Put(put)))
+}
+
+pub(crate) fn session_id(number: u32) -> SessionId {
+    SessionId::new(&format!("00000000-0000-0000-0000-{number:012}")).unwrap()
+}
+
+/// A session with a time to live, on the node of this number.
+pub(crate) fn create_session(id: u32, on: u32) -> Command {
+    let session = Session {
+        id: session_id(id),
+        name: "".into(),
+        node: node(on).name,
+        lock_delay: Duration::ZERO,
+        behavior: Behavior::Release,
+        ttl: Some(Duration::from_secs(10)),
+        ttl_text: "10s".into(),
+        node_checks: None,
+        service_checks: None,
+    };
+    change_sessions(SessionChange::Create(session))
+}
+
+pub(crate) fn change_sessions(change: SessionChange) -> Command {
+    Command::Session(Box::new(change))
 }
 
 pub(crate) fn check_of_nobody() -> Command {
