@@ -42,15 +42,14 @@ impl Admin {
     /// Everything counts as changed then, and no index that is waited for falls: keys and sessions are modified then,
     /// other objects keep the indexes they were saved with unless those lie ahead of the log. When this fails with anything but `Unknown`, the state is as it was.
     pub async fn restore(&self, records: Vec<Record>) -> Result<(), AdminError> {
-        let offload = self.0.0.offload;
-        let pieces = offload.run(move || prepare(records)).await.map_err(failed)??;
+        let (offload, index) = (self.0.0.offload, self.0.state().index());
+        let (id, pieces) = offload.run(move || prepare(records, index)).await.map_err(failed)??;
         let length: u64 = pieces.iter().map(|piece| piece.len() as u64).sum();
         if length > RESTORE_BYTES_MAX {
             return Err(AdminError::Invalid(format!(
                 "the state has {length} bytes, at most {RESTORE_BYTES_MAX} can be restored"
             )));
         }
-        let id = restore_id(&pieces, self.0.state().index());
         self.step(Step::Begin { id: id.clone() }).await?;
         let mut offset = 0;
         for bytes in pieces {
@@ -83,14 +82,15 @@ impl Admin {
     }
 }
 
-/// Makes pieces of the records, once it is certain that they make a state.
-fn prepare(records: Vec<Record>) -> Result<Vec<Bytes>, AdminError> {
+/// Makes pieces of the records, once it is certain that they make a state, and the id of the restore that begins at
+/// `index`. Blocks.
+fn prepare(records: Vec<Record>, index: Index) -> Result<(String, Vec<Bytes>), AdminError> {
     let pieces = file::loose_pieces(records.into_iter()).map_err(failed)?;
     let invalid = |error: file::ReadError| {
         AdminError::Invalid(format!("this is no state that could be restored: {error}"))
     };
     file::assemble(pieces.clone()).map_err(invalid)?;
-    Ok(pieces)
+    Ok((restore_id(&pieces, index), pieces))
 }
 
 /// Another one for each restore: what is restored, and when.
