@@ -81,10 +81,9 @@ impl Replica {
         }
     }
 
-    /// Asks the other servers for the hashes of their states, when this one leads; the server and the index of
-    /// each that differs.
-    pub(crate) async fn compare_states(&self) -> Vec<(String, u64)> {
-        let mut differing = Vec::new();
+    /// Asks the other servers for the hashes of their states, when this one leads, and raises the alarm for each that
+    /// differs.
+    async fn compare_states(&self) {
         for server in self.followers() {
             let until = Instant::now() + ANSWER_PATIENCE;
             let answer = self.0.caller.call::<_, Hashes>(&server, Method::Hashes, AskHashes, until).await;
@@ -98,10 +97,8 @@ impl Replica {
                     index,
                     "the state of a server differs from the leader's at the same index: stop that server, move its data directory away and let it join anew"
                 );
-                differing.push((server.id, index));
             }
         }
-        differing
     }
 
     /// The others, when this server leads.
