@@ -13,8 +13,8 @@ pub trait LeaderService: Send + Sync {
 }
 
 /// The place of the one service, filled after the start.
-#[derive(Clone, Default)]
-pub(crate) struct Service(Arc<OnceLock<Arc<dyn LeaderService>>>);
+#[derive(Default)]
+pub(crate) struct Service(OnceLock<Arc<dyn LeaderService>>);
 
 impl Service {
     /// Whether this was the first.
