@@ -40,6 +40,8 @@ use crate::watches::Watches;
 use duties::Duties;
 use read::ReadIndexed;
 
+pub(crate) use propose::unsure;
+
 pub use read::Consistency;
 pub use serve::ServeError;
 

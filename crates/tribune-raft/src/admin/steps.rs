@@ -11,7 +11,7 @@ use tribune_core::Index;
 
 use super::{AdminError, Progress, STEP_PATIENCE};
 use crate::config::ServerInfo;
-use crate::replica::Replica;
+use crate::replica::{Replica, unsure};
 use crate::types::{Membership, ServerNode, TypeConfig, consensus_id};
 use crate::wire::{Order, Ordered};
 
@@ -109,7 +109,10 @@ impl Replica {
                 }
                 other => AdminError::Invalid(other.to_string()),
             }),
-            Err(error) => Err(AdminError::Unknown(error.to_string())),
+            Err(error) => {
+                tracing::warn!(%error, "a change of the membership has no outcome that this server knows");
+                Err(AdminError::Unknown(unsure(&error).to_owned()))
+            }
         }
     }
 

@@ -181,7 +181,7 @@ fn check_length(proposal: &Proposal) -> Result<(), Error> {
 }
 
 /// Why the outcome of a write is unknown, in words that are shown to clients.
-fn unsure(error: &RaftError<TypeConfig, ClientWriteError<TypeConfig>>) -> &'static str {
+pub(crate) fn unsure(error: &RaftError<TypeConfig, ClientWriteError<TypeConfig>>) -> &'static str {
     match error {
         RaftError::APIError(ClientWriteError::LogEntryDiscarded(_)) => {
             "another server took over the leadership before a majority had confirmed the write; look whether it is \
