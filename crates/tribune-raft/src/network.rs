@@ -1,5 +1,6 @@
 //! The calling side: openraft's questions to other servers, put into our words and sent over the [`Transport`].
 
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::io;
 use std::sync::Arc;
@@ -46,6 +47,8 @@ const PIECE_PATIENCE: Duration = Duration::from_secs(10);
 pub(crate) struct Caller {
     transport: Arc<dyn Transport>,
     identity: Arc<Identity>,
+    /// When it was last told of each server that it refuses our calls.
+    complained: Arc<Mutex<BTreeMap<String, Instant>>>,
 }
 
 /// Why a call failed. `Unreachable` and `Refused` say that it was certainly not processed.
@@ -53,7 +56,7 @@ pub(crate) type CallError = TransportError;
 
 impl Caller {
     pub(crate) fn new(config: &Config, identity: Arc<Identity>) -> Self {
-        Self { transport: config.transport.clone(), identity }
+        Self { transport: config.transport.clone(), identity, complained: Arc::default() }
     }
 
     /// One call and its answer.
@@ -64,7 +67,8 @@ impl Caller {
         question: Q,
         deadline: Instant,
     ) -> Result<A, CallError> {
-        let body = self.encode(server, question, BODY_BYTES_MAX).map_err(unsent)?;
+        let body = self.encode(server, question, BODY_BYTES_MAX);
+        let body = body.map_err(|error| self.unsent(server, method, &error))?;
         self.send(server, method, body, deadline).await
     }
 
@@ -88,16 +92,29 @@ impl Caller {
     ) -> Result<A, CallError> {
         let call = self.transport.call(server, method, body, deadline);
         let answer = match tokio::time::timeout_at(deadline, call).await {
+            Ok(Err(CallError::Refused(reason))) => return Err(self.refused(server, method, reason)),
             Ok(outcome) => outcome?,
             Err(_) => return Err(CallError::Lost("it took too long".to_owned())),
         };
         wire::parse(&answer)
             .map_err(|error| CallError::Lost(format!("the answer is not understood: {error}")))
     }
-}
 
-fn unsent(error: CodecError) -> CallError {
-    CallError::Refused(format!("the call was not sent: {error}"))
+    fn unsent(&self, server: &ServerInfo, method: Method, error: &CodecError) -> CallError {
+        self.refused(server, method, format!("the call was not sent: {error}"))
+    }
+
+    /// Calls are repeated several times a second, whatever their callers are told; one line in a while says it.
+    fn refused(&self, server: &ServerInfo, method: Method, reason: String) -> CallError {
+        let now = Instant::now();
+        let mut complained = self.complained.lock();
+        let last = complained.get(&server.id);
+        if last.is_none_or(|at| now.saturating_duration_since(*at) >= COMPLAINT_INTERVAL) {
+            complained.insert(server.id.clone(), now);
+            tracing::warn!(server = %server.id, %method, %reason, "a server refuses our calls");
+        }
+        CallError::Refused(reason)
+    }
 }
 
 /// Makes the lines of one replica.
@@ -116,7 +133,7 @@ pub(crate) struct Lines {
 
 impl Lines {
     fn line(&self, target: u64, node: &ServerNode, append: Method) -> Line {
-        Line { lines: self.clone(), target, node: node.clone(), append, complained: Mutex::default() }
+        Line { lines: self.clone(), target, node: node.clone(), append }
     }
 }
 
@@ -140,8 +157,6 @@ pub(crate) struct Line {
     node: ServerNode,
     /// What an append counts as here.
     append: Method,
-    /// When it was last told that the server refuses our calls.
-    complained: Mutex<Option<Instant>>,
 }
 
 type RpcResult<T> = Result<T, RPCError<TypeConfig>>;
@@ -164,16 +179,6 @@ impl Line {
         called.map_err(|error| self.explain(error, method, begun.elapsed() >= patience, patience))
     }
 
-    /// Heartbeats are refused several times a second; one line in a while says it.
-    fn complain(&self, method: Method, reason: &str) {
-        let now = Instant::now();
-        let mut complained = self.complained.lock();
-        if complained.is_none_or(|at| now.saturating_duration_since(at) >= COMPLAINT_INTERVAL) {
-            *complained = Some(now);
-            tracing::warn!(server = %self.node.id, %method, %reason, "a server refuses our calls");
-        }
-    }
-
     fn explain(
         &self,
         error: CallError,
@@ -182,11 +187,7 @@ impl Line {
         patience: Duration,
     ) -> RPCError<TypeConfig> {
         match error {
-            TransportError::Unreachable(reason) => unreachable(reason),
-            TransportError::Refused(reason) => {
-                self.complain(method, &reason);
-                unreachable(reason)
-            }
+            TransportError::Unreachable(reason) | TransportError::Refused(reason) => unreachable(reason),
             TransportError::Lost(_) if late => Timeout {
                 action: action(method),
                 id: self.lines.own_id,
@@ -201,19 +202,20 @@ impl Line {
     /// Sends as many of the entries as fit into one call, and gives how many that were.
     async fn append(&self, mut question: Append, patience: Duration) -> RpcResult<(usize, Appended)> {
         let server = self.server()?;
+        let caller = &self.lines.caller;
         let begun = Instant::now();
         let appended = async {
             loop {
                 let count = question.entries.len();
                 let bytes_max = if count > 1 { ENTRIES_BYTES_MAX } else { BODY_BYTES_MAX };
-                let body = match self.lines.caller.encode(&server, &question, bytes_max) {
+                let body = match caller.encode(&server, &question, bytes_max) {
                     Err(CodecError::Long(_)) if count > 1 => {
                         question.entries.truncate(count / 2);
                         continue;
                     }
-                    encoded => encoded.map_err(unsent)?,
+                    encoded => encoded.map_err(|error| caller.unsent(&server, self.append, &error))?,
                 };
-                let sent = self.lines.caller.send(&server, self.append, body, begun + patience).await?;
+                let sent = caller.send(&server, self.append, body, begun + patience).await?;
                 return Ok((count, sent));
             }
         };

@@ -140,11 +140,7 @@ impl Replica {
                 Attempt::Failed(Error::DiskFull { directory: directory.into(), available, needed })
             }
             Ok(Proposed::Unknown(reason)) => Attempt::Failed(Error::Unknown(reason)),
-            Err(TransportError::Unreachable(_)) => Attempt::NotLeader,
-            Err(TransportError::Refused(reason)) => {
-                tracing::warn!(leader = %leader.id, %reason, "the leader refuses our calls");
-                Attempt::NotLeader
-            }
+            Err(TransportError::Unreachable(_) | TransportError::Refused(_)) => Attempt::NotLeader,
             Err(TransportError::Lost(_)) if Fault::ResentBlindly.is_planted() => Attempt::NotLeader,
             Err(TransportError::Lost(reason)) => Attempt::Failed(Error::Unknown(format!(
                 "the leader {} gave no answer: {reason}",
