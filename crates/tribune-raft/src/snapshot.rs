@@ -49,9 +49,9 @@ impl Place {
     fn write(&self, meta: &SnapshotMeta, state: &State) -> Result<(), io::Error> {
         match self {
             Self::Nowhere => Ok(()),
-            Self::Directory(directory) => file::write(directory, meta, state).map(drop),
+            Self::Directory(directory) => file::write(directory, meta, state),
             #[cfg(feature = "testing")]
-            Self::Simulated(disk) => disk.keep_snapshot(file::pieces(meta, state)?),
+            Self::Simulated(disk) => disk.keep_snapshot(file::pieces(meta, state.records())?),
         }
     }
 }

@@ -13,7 +13,7 @@ use crate::error::Error;
 use crate::replica::Consistency;
 use crate::restore::{RESTORE_BYTES_MAX, Step};
 use crate::snapshot::file;
-use crate::types::{Proposal, Reply};
+use crate::types::{Proposal, Reply, SnapshotMeta};
 
 /// A state at one moment, with what one wants to know of it later.
 #[derive(Debug, Clone)]
@@ -85,7 +85,8 @@ impl Admin {
 /// Makes pieces of the records, once it is certain that they make a state, and the id of the restore that begins at
 /// `index`. Blocks.
 fn prepare(records: Vec<Record>, index: Index) -> Result<(String, Vec<Bytes>), AdminError> {
-    let pieces = file::loose_pieces(records.into_iter()).map_err(failed)?;
+    // They stand nowhere in a log.
+    let pieces = file::pieces(&SnapshotMeta::default(), records.into_iter()).map_err(failed)?;
     let invalid = |error: file::ReadError| {
         AdminError::Invalid(format!("this is no state that could be restored: {error}"))
     };

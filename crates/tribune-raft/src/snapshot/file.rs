@@ -22,7 +22,7 @@ use tribune_core::{Index, State};
 
 use crate::codec::{self, CodecError, PositionRecord, StoredMembersRecord};
 use crate::faults::Fault;
-use crate::types::{SnapshotMeta, StoredMembership};
+use crate::types::SnapshotMeta;
 
 const MAGIC: &[u8; 8] = b"TRIBUNES";
 const FORM: u8 = 1;
@@ -62,20 +62,24 @@ struct MetaRecord {
     members: StoredMembersRecord,
 }
 
+impl From<&SnapshotMeta> for MetaRecord {
+    fn from(meta: &SnapshotMeta) -> Self {
+        let position = meta.last_log_id.as_ref().map(Into::into);
+        Self { position, members: (&meta.last_membership).into() }
+    }
+}
+
 /// Writes a snapshot safely and removes those that are no longer kept. Blocks.
-pub(crate) fn write(directory: &Path, meta: &SnapshotMeta, state: &State) -> Result<PathBuf, io::Error> {
-    let position = meta.last_log_id.as_ref().map(PositionRecord::from);
-    let path = path_of(directory, meta);
+pub(crate) fn write(directory: &Path, meta: &SnapshotMeta, state: &State) -> Result<(), io::Error> {
     let unfinished = directory.join(UNFINISHED);
-    if let Err(error) = fill(&unfinished, position, meta, state) {
+    if let Err(error) = fill(&unfinished, meta, state) {
         // What was written of it would only take space, which may be what is missing.
         let _ = std::fs::remove_file(&unfinished);
         return Err(error);
     }
-    std::fs::rename(&unfinished, &path)?;
+    std::fs::rename(&unfinished, path_of(directory, meta))?;
     File::open(directory)?.sync_all()?;
-    remove_old(directory)?;
-    Ok(path)
+    remove_old(directory)
 }
 
 /// Where the snapshot that stands there is kept.
@@ -85,28 +89,21 @@ pub(crate) fn path_of(directory: &Path, meta: &SnapshotMeta) -> PathBuf {
     directory.join(format!("{index:020}-{term:020}.{EXTENSION}"))
 }
 
-fn fill(
-    path: &Path,
-    position: Option<PositionRecord>,
-    meta: &SnapshotMeta,
-    state: &State,
-) -> Result<(), io::Error> {
-    let members = (&meta.last_membership).into();
-    let out = encode(BufWriter::new(File::create(path)?), position, members, state.records())?;
+fn fill(path: &Path, meta: &SnapshotMeta, state: &State) -> Result<(), io::Error> {
+    let out = encode(BufWriter::new(File::create(path)?), meta, state.records())?;
     out.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()
 }
 
 /// Writes records in the form of a snapshot.
 fn encode<W: Write>(
     out: W,
-    position: Option<PositionRecord>,
-    members: StoredMembersRecord,
+    meta: &SnapshotMeta,
     records: impl Iterator<Item = Record>,
 ) -> Result<W, io::Error> {
     let mut out = HashWriter { inner: out, hasher: Sha256::new() };
     out.write_all(MAGIC)?;
     out.write_all(&[FORM])?;
-    write_record(&mut out, &MetaRecord { position, members })?;
+    write_record(&mut out, &MetaRecord::from(meta))?;
     for record in records {
         write_record(&mut out, &record)?;
     }
@@ -116,17 +113,13 @@ fn encode<W: Write>(
     Ok(inner)
 }
 
-/// A snapshot in pieces of bounded length, for the way to another server. Blocks for as long as that takes.
-pub(crate) fn pieces(meta: &SnapshotMeta, state: &State) -> Result<Vec<Bytes>, io::Error> {
-    let position = meta.last_log_id.as_ref().map(PositionRecord::from);
-    let members = (&meta.last_membership).into();
-    Ok(encode(Pieces::default(), position, members, state.records())?.finish())
-}
-
-/// Records in the same form and in pieces, though they stand nowhere in a log. Blocks.
-pub(crate) fn loose_pieces(records: impl Iterator<Item = Record>) -> Result<Vec<Bytes>, io::Error> {
-    let members = (&StoredMembership::default()).into();
-    Ok(encode(Pieces::default(), None, members, records)?.finish())
+/// Records in the form of a snapshot, in pieces of bounded length for the way to another server. Blocks for as long as
+/// that takes.
+pub(crate) fn pieces(
+    meta: &SnapshotMeta,
+    records: impl Iterator<Item = Record>,
+) -> Result<Vec<Bytes>, io::Error> {
+    Ok(encode(Pieces::default(), meta, records)?.finish())
 }
 
 /// Cuts what is written into pieces.

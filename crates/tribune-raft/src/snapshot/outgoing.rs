@@ -30,7 +30,7 @@ impl Outgoing {
 
     /// From the state. Blocks.
     pub(crate) fn write(meta: &SnapshotMeta, state: &State) -> Result<Self, io::Error> {
-        file::pieces(meta, state).map(Self::Pieces)
+        file::pieces(meta, state.records()).map(Self::Pieces)
     }
 
     /// The piece that begins at `offset`, and whether it is the last. Blocks.
