@@ -172,22 +172,6 @@ impl Replica {
         Leadership::new(self.0.raft.server_metrics(), self.0.applied_term.clone())
     }
 
-    /// Waits until a leader is known, but no longer than `until`.
-    pub async fn wait_for_leader(&self, until: Instant) -> Result<ServerInfo, Error> {
-        let begun = Instant::now();
-        let mut servers = self.0.raft.server_metrics();
-        loop {
-            if let Some(leader) = self.cluster().leader {
-                return Ok(leader);
-            }
-            match tokio::time::timeout_at(until, servers.changed()).await {
-                Ok(Ok(())) => {}
-                Ok(Err(_)) => return Err(self.stopped_error()),
-                Err(_) => return Err(Error::NoLeader(begun.elapsed())),
-            }
-        }
-    }
-
     /// Asks for a snapshot now, unless one was built within the snapshot interval. Does not wait for it.
     pub async fn snapshot(&self) -> Result<(), Error> {
         self.0.raft.trigger().snapshot().await.map_err(|_| self.stopped_error())

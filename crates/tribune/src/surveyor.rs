@@ -142,9 +142,7 @@ mod tests {
         let address = "127.0.0.1:8300".parse().unwrap();
         let server = ServerInfo { id: "id".to_owned(), name, address };
         let replica = Replica::start(Config { bootstrap: true, ..Config::new(Storage::Memory, server) });
-        let replica = replica.await.unwrap();
-        replica.wait_for_leader(Instant::now() + Duration::from_secs(30)).await.unwrap();
-        replica
+        replica.await.unwrap()
     }
 
     async fn register(replica: &Replica, name: &str) {

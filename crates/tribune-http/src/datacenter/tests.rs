@@ -24,7 +24,6 @@ async fn datacenter() -> Arc<Datacenter> {
     };
     let config = Config { bootstrap: true, ..Config::new(Storage::Memory, server) };
     let replica = Replica::start(config).await.unwrap();
-    replica.wait_for_leader(Instant::now() + PATIENCE).await.unwrap();
     let name = tribune_core::Datacenter::new("dc1").unwrap();
     Arc::new(Datacenter::new(replica, DatacenterConfig::new(name, 7)))
 }

@@ -145,7 +145,6 @@ impl TestNode {
         let config =
             tribune_raft::Config { bootstrap: true, ..tribune_raft::Config::new(Storage::Memory, server) };
         let replica = Replica::start(config).await.unwrap();
-        replica.wait_for_leader(Instant::now() + PATIENCE).await.unwrap();
         let node = Node {
             name: name.clone(),
             id: "".into(),
