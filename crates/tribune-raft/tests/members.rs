@@ -209,6 +209,36 @@ async fn an_empty_server_gets_a_snapshot_while_writes_go_on() {
     cluster.end().await;
 }
 
+fn key(key: &str) -> Topic {
+    Topic::Key(KvKey::new(key).unwrap())
+}
+
+fn service(name: &str) -> Topic {
+    Topic::Service(Folded::new(name))
+}
+
+/// Questions of every kind, about what a restore brings back, changes, removes and leaves out.
+fn restored_topics() -> [Topic; 16] {
+    [
+        Topic::Catalog,
+        Topic::Nodes,
+        Topic::Services,
+        Topic::Checks,
+        service("web"),
+        service("db"),
+        Topic::Node(Folded::new("node-40")),
+        service("absent"),
+        key("kept"),
+        key("dropped"),
+        Topic::Prefix("".into()),
+        Topic::Sessions,
+        Topic::Session(harness::session_id(1)),
+        Topic::Session(harness::session_id(2)),
+        Topic::NodeSessions(Folded::new("node-2")),
+        Topic::Leases,
+    ]
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_restored_state_is_the_same_everywhere_and_no_index_falls() {
     let mut cluster = Cluster::found(3).await;
@@ -227,33 +257,10 @@ async fn a_restored_state_is_the_same_everywhere_and_no_index_falls() {
     propose(cluster.get(1), harness::put_key("kept", *b"new")).await;
     propose(cluster.get(1), harness::put_key("dropped", *b"new")).await;
     propose(cluster.get(1), harness::create_session(2, 2)).await;
-    let key = |key: &str| Topic::Key(KvKey::new(key).unwrap());
-    let topics = || {
-        let service = |name: &str| Topic::Service(Folded::new(name));
-        let node = |name: &str| Topic::Node(Folded::new(name));
-        [
-            Topic::Catalog,
-            Topic::Nodes,
-            Topic::Services,
-            Topic::Checks,
-            service("web"),
-            service("db"),
-            node("node-40"),
-            service("absent"),
-            key("kept"),
-            key("dropped"),
-            Topic::Prefix("".into()),
-            Topic::Sessions,
-            Topic::Session(harness::session_id(1)),
-            Topic::Session(harness::session_id(2)),
-            Topic::NodeSessions(Folded::new("node-2")),
-            Topic::Leases,
-        ]
-    };
     let before = cluster.get(1).read(Consistency::Default).await.unwrap();
     let follower = cluster.follower().await;
-    let watchers = [Topic::Service(Folded::new("web")), key("kept"), Topic::Session(harness::session_id(1))];
-    let watchers = watchers.map(|topic| {
+    let watched = [service("web"), key("kept"), Topic::Session(harness::session_id(1))];
+    let watchers = watched.map(|topic| {
         let (replica, after) = (cluster.get(1).clone(), before.index_of(&topic));
         tokio::spawn(async move {
             let until = Instant::now() + cluster::PATIENCE;
@@ -273,7 +280,7 @@ async fn a_restored_state_is_the_same_everywhere_and_no_index_falls() {
             holds(&state, 3)
                 && !state.has_instance(&NodeName::new("node-40").unwrap(), &harness::instance_id("db"))
         );
-        for topic in topics() {
+        for topic in restored_topics() {
             assert!(state.index_of(&topic) > before.index_of(&topic), "{topic:?}");
         }
         states.push(state);

@@ -90,6 +90,11 @@ fn put(folder: &Path, name: &str, text: &str) {
     fs::write(folder.join(name), text).unwrap();
 }
 
+/// The same dialer without the connections that are open already.
+fn anew(dialer: &Dialer) -> Dialer {
+    dialer.clone().with_pace(Pace::default())
+}
+
 #[tokio::test]
 async fn files_are_read_again_and_wrong_ones_change_nothing() {
     let ca = pki::ca();
@@ -113,10 +118,8 @@ async fn files_are_read_again_and_wrong_ones_change_nothing() {
     let dialer = Dialer::tls(pki::server(&ca, "dc2"), true);
     let is_now = async |datacenter: &str| {
         let other = if datacenter == "dc1" { "dc2" } else { "dc1" };
-        // Without the connections that are open already.
-        let anew = || dialer.clone().with_pace(Pace::default());
-        assert_eq!(ask(&anew(), &node.endpoint(datacenter), "/").await.unwrap(), "hello");
-        assert!(ask(&anew(), &node.endpoint(other), "/").await.is_err());
+        assert_eq!(ask(&anew(&dialer), &node.endpoint(datacenter), "/").await.unwrap(), "hello");
+        assert!(ask(&anew(&dialer), &node.endpoint(other), "/").await.is_err());
     };
     is_now("dc1").await;
     let refused = |expected: &str| {
