@@ -27,6 +27,8 @@ pub(crate) struct Answer {
     pub(crate) body: Bytes,
     /// Where a blocking query goes on from.
     pub(crate) index: Option<u64>,
+    /// How old it was when it came: whoever gave it may have had it kept, because there was nobody to ask.
+    pub(crate) age: Duration,
 }
 
 impl Answer {
@@ -70,8 +72,8 @@ pub(crate) struct Entry {
 impl Entry {
     fn age(&self, now: Instant, heard: Option<Instant>) -> Duration {
         let signs = heard.filter(|_| self.is_live);
-        let age =
-            now.saturating_duration_since(signs.map_or(self.confirmed, |heard| heard.max(self.confirmed)));
+        let confirmed = signs.map_or(self.confirmed, |heard| heard.max(self.confirmed));
+        let age = self.answer.age + now.saturating_duration_since(confirmed);
         if self.is_live && age <= CURRENT_AGE_MAX { Duration::ZERO } else { age }
     }
 }
@@ -134,10 +136,12 @@ impl ForwardCache {
         Some(entry.answer.clone())
     }
 
-    /// Keeps an answer that somebody has asked for.
+    /// Keeps an answer that somebody has asked for, unless a younger one is there.
     pub(crate) fn put(&mut self, key: &Arc<str>, answer: Arc<Answer>, now: Instant) {
         self.used(key, now);
-        self.keep(key, answer, now);
+        if self.entries.get(key).is_none_or(|kept| answer.age <= kept.age(now, None)) {
+            self.keep(key, answer, now);
+        }
     }
 
     /// Takes a newer answer for an entry that is kept fresh, which is no use of it.
@@ -225,7 +229,13 @@ mod tests {
 
     fn answer(body: &'static str) -> Arc<Answer> {
         let body = Bytes::from_static(body.as_bytes());
-        Arc::new(Answer { status: StatusCode::OK, headers: HeaderMap::new(), body, index: Some(7) })
+        Arc::new(Answer {
+            status: StatusCode::OK,
+            headers: HeaderMap::new(),
+            body,
+            index: Some(7),
+            age: Duration::ZERO,
+        })
     }
 
     fn control(header: &str) -> CacheControl {
@@ -270,6 +280,22 @@ mod tests {
         assert_eq!(age("max-age=5, stale-if-error=30", 30), Some(30));
         assert_eq!(age("max-age=5, stale-if-error=30", 31), None);
         assert_eq!(age("stale-if-error=5000", 4000), Some(4000));
+    }
+
+    #[test]
+    fn an_answer_that_came_old_is_as_old_as_that_and_does_not_replace_a_younger_one() {
+        let (start, mut cache) = (Instant::now(), ForwardCache::new(1 << 20));
+        let aged = |body, seconds| Arc::new(Answer { age: secs(seconds), ..(*answer(body)).clone() });
+        cache.put(&"k".into(), aged("old", 30), start);
+        let mut found = |cache: &mut ForwardCache, seconds| {
+            let found = cache.fallback("k", &control(""), secs(600), start + secs(seconds), None);
+            found.map(|(answer, age)| (answer.body.clone(), age.as_secs())).unwrap()
+        };
+        assert_eq!(found(&mut cache, 5), ("old".into(), 35));
+        cache.put(&"k".into(), aged("older", 36), start + secs(5));
+        assert_eq!(found(&mut cache, 5), ("old".into(), 35));
+        cache.put(&"k".into(), aged("younger", 34), start + secs(5));
+        assert_eq!(found(&mut cache, 6), ("younger".into(), 35));
     }
 
     #[test]

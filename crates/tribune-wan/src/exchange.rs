@@ -193,6 +193,10 @@ impl Exchange {
             Ok(answer) if answer.is_no_answer() => {
                 Ok(self.last_good(datacenter, &question.key, &control).unwrap_or_else(|| respond(&answer)))
             }
+            // Who was asked had nobody to ask, and does not know what this client accepts.
+            Ok(answer) if !answer.age.is_zero() => {
+                self.last_good(datacenter, &question.key, &control).ok_or(Failure::Unreachable)
+            }
             Ok(answer) => {
                 if answer.status == StatusCode::OK {
                     self.keep_fresh(datacenter, &parcel, &question.key);
@@ -344,7 +348,14 @@ pub(crate) async fn collect(response: Response<FarBody>) -> Result<Answer, NotCo
     let body = body::collect(body, ANSWER_BYTES_MAX, COLLECT_MAX).await?;
     let headers = parcel::for_the_next_hop(head.headers);
     let index = headers.get(headers::INDEX).and_then(|value| value.to_str().ok()?.parse().ok());
-    Ok(Answer { status: head.status, headers, body, index })
+    let age = age(&headers);
+    Ok(Answer { status: head.status, headers, body, index, age })
+}
+
+/// How old an answer is by its own account.
+pub(crate) fn age(headers: &HeaderMap) -> Duration {
+    let seconds = headers.get(headers::AGE).and_then(|value| value.to_str().ok()?.parse().ok());
+    Duration::from_secs(seconds.unwrap_or(0))
 }
 
 fn respond(answer: &Answer) -> Response<FarBody> {

@@ -11,7 +11,7 @@ use tribune_core::{Command, Datacenter, Index, NodeName, Outcome, Topic};
 
 use crate::body::{self, FarBody};
 use crate::courier::{Courier, FIRST_ANSWER_MAX, Undelivered};
-use crate::exchange::{Carrier, Exchange, ExchangeConfig};
+use crate::exchange::{self, Carrier, Exchange, ExchangeConfig};
 use crate::failure::Failure;
 use crate::parcel::{self, Kind, Parcel};
 use crate::road::Road;
@@ -94,6 +94,11 @@ impl Uplink {
     }
 }
 
+/// Whether another datacenter has given this answer now, and not a server of the own one in its place.
+fn comes_from_there<B>(response: &Response<B>) -> bool {
+    response.status().is_success() && exchange::age(response.headers()).is_zero()
+}
+
 /// What a server said that did not take a command.
 async fn refused(response: Response<FarBody>) -> DeskError {
     let status = response.status();
@@ -122,7 +127,9 @@ impl Carrier for Line {
             Ok(response) => match Failure::in_response(&response) {
                 Some(failure) => Err(failure),
                 None => {
-                    self.courier.hear(datacenter);
+                    if *datacenter == self.own || comes_from_there(&response) {
+                        self.courier.hear(datacenter);
+                    }
                     Ok(response)
                 }
             },

@@ -106,6 +106,38 @@ async fn without_a_server_what_was_known_is_told_with_its_age() {
     }
 }
 
+/// A server that cannot reach the other datacenter gives what it has kept, and does not know what the client accepts.
+#[tokio::test(start_paused = true)]
+async fn a_kept_answer_of_a_server_keeps_its_age_and_goes_only_to_those_who_allow_it() {
+    let world = World::default();
+    world.put("dc1", "a", move |_: Request<Bytes>| async move {
+        let mut response = answer("kept");
+        for (name, value) in
+            [("x-cache", "HIT"), ("age", "12"), ("x-consul-index", "7"), ("x-consul-knownleader", "false")]
+        {
+            response.headers_mut().insert(name, value.parse().unwrap());
+        }
+        response
+    });
+    let uplink =
+        Uplink::new((dc("dc1"), agent()), world.roads("dc1"), world.roster("dc1"), ExchangeConfig::default());
+    let ask = async |control: &str| {
+        let mut request = get("/v1/health/service/web?dc=dc2&cached");
+        request.headers_mut().insert("cache-control", control.parse().unwrap());
+        let (status, headers, _) = read(uplink.answer(request).await).await;
+        let header = |name: &str| headers.get(name).map(|value| value.to_str().unwrap().to_owned());
+        (status, header("x-cache"), header("age"))
+    };
+    let hit = |age: &str| (200, Some("HIT".to_owned()), Some(age.to_owned()));
+    assert_eq!(ask("").await, hit("12"));
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert_eq!(ask("").await, hit("12"), "it is asked again, and has no older answer than that");
+    assert_eq!(ask("max-age=20").await, hit("12"));
+    assert_eq!(ask("must-revalidate").await, (500, None, None));
+    assert_eq!(ask("max-age=5").await, (500, None, None));
+    assert_eq!(ask("max-age=5, stale-if-error=60").await, hit("12"));
+}
+
 #[tokio::test(start_paused = true)]
 async fn an_agent_without_any_server_says_so() {
     let world = World::default();
