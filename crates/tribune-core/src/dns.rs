@@ -27,8 +27,10 @@ pub use zone::{ServiceTtls, SoaTimes, Zone};
 
 use lookup::Lookup;
 
+use crate::authority::Authority;
 use crate::ids::{Datacenter, Folded};
-use crate::state::{Topic, View};
+use crate::query::Query;
+use crate::state::{State, Topic, View};
 
 /// What is asked: a name and a type. The class is not looked at; every record is of class IN.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -44,10 +46,11 @@ pub struct Question {
 pub enum Plan {
     /// From what we know.
     Answer(Draft),
-    /// From another datacenter: whoever has its instances of the subject puts them into a state and plans
-    /// again, with the zone moved there.
+    /// From what another datacenter has: whoever has got its instances of the subject puts them into a state, from
+    /// which [`answer_found`] makes the answer.
     Ask {
-        /// Whom to ask.
+        /// Whom to ask. The zone's own datacenter stands for a prepared query that finds nothing here and may find
+        /// something in others.
         datacenter: Datacenter,
         /// What to ask for.
         subject: Subject,
@@ -88,11 +91,42 @@ pub fn needs(question: &Question, zone: &Zone) -> Option<Topic> {
     }
 }
 
-/// Whether a prepared query is asked for, here or in another datacenter. Those who hold no catalog cannot tell what
-/// it finds: no topic stands for all that it depends on.
-pub fn is_prepared_query(question: &Question, zone: &Zone) -> bool {
-    let target = zone.locate(&question.name).and_then(|(_, labels)| subject::read(&labels, question.kind));
-    target.is_some_and(|target| matches!(target.subject, Subject::Query(_)))
+/// How a question about a prepared query is answered by those who hold no catalog: by asking, in the own datacenter
+/// as well. No topic stands for all that such an answer depends on. `None` when the question is another one.
+pub fn plan_query(question: &Question, zone: &Zone) -> Option<Plan> {
+    let (domain, labels) = zone.locate(&question.name)?;
+    if matches!(question.kind, Kind::AXFR | Kind::IXFR | Kind::SOA | Kind::NS) {
+        return None;
+    }
+    let target =
+        subject::read(&labels, question.kind).filter(|it| matches!(it.subject, Subject::Query(_)))?;
+    let datacenter = match target.datacenter {
+        Some(named) => Datacenter::new(named).ok()?,
+        None => zone.datacenter.clone(),
+    };
+    let nothing = State::default();
+    let everyone = Authority::unrestricted();
+    let lookup = Lookup { question, domain, zone, view: nothing.view(&everyone), depth: 0 };
+    let unknown = lookup.unknown(Depends::Topics(Vec::new()));
+    Some(Plan::Ask { datacenter, subject: target.subject, unknown })
+}
+
+/// Answers a question from what was fetched for it ([`Plan::Ask`]), in the zone of the datacenter that had it,
+/// whichever one the name mentions. What a prepared query finds is made from the query itself, as `query`. `None` when
+/// nothing is ever fetched for such a question.
+pub fn answer_found(
+    question: &Question,
+    query: Option<&Query>,
+    view: View<'_>,
+    zone: &Zone,
+) -> Option<Draft> {
+    let (domain, labels) = zone.locate(&question.name)?;
+    let target = subject::read(&labels, question.kind)?;
+    let lookup = Lookup { question, domain, zone, view, depth: 0 };
+    Some(match (&target.subject, query) {
+        (Subject::Query(_), Some(query)) => lookup.selected(query),
+        (subject, _) => lookup.draft(subject),
+    })
 }
 
 fn plan_at(question: &Question, view: View<'_>, zone: &Zone, depth: usize) -> Plan {
@@ -118,7 +152,14 @@ fn plan_at(question: &Question, view: View<'_>, zone: &Zone, depth: usize) -> Pl
                 Err(_) => Plan::Answer(unknown()),
             }
         }
-        _ => Plan::Answer(lookup.draft(&target.subject)),
+        _ => {
+            let draft = lookup.draft(&target.subject);
+            if draft.code == Code::NxDomain && lookup.fails_over(&target.subject) {
+                let datacenter = zone.datacenter.clone();
+                return Plan::Ask { datacenter, subject: target.subject, unknown: draft };
+            }
+            Plan::Answer(draft)
+        }
     }
 }
 

@@ -14,7 +14,7 @@ use smol_str::SmolStr;
 
 use crate::model::Pairs;
 
-pub use select::{Near, failover, select};
+pub use select::{Near, failover, finds, select};
 pub use template::Template;
 
 /// A query as it is kept.
@@ -97,6 +97,23 @@ pub enum QueryRefusal {
     /// The template cannot be filled in.
     #[error("failed compiling template: {0}")]
     Template(String),
+}
+
+impl ServiceQuery {
+    /// Whether other datacenters are asked when no instance is here.
+    pub fn fails_over(&self) -> bool {
+        self.nearest_n > 0 || !self.datacenters.is_empty()
+    }
+
+    /// Whether an instance may be found that is critical: where checks are ignored.
+    pub fn counts_critical(&self) -> bool {
+        !self.ignore_check_ids.is_empty()
+    }
+
+    /// The node whose neighbours come first, when it is one and the same for all who ask.
+    pub fn near_node(&self) -> Option<&str> {
+        Some(self.near.as_str()).filter(|near| !["", "_agent", "_ip"].contains(near))
+    }
 }
 
 impl Query {

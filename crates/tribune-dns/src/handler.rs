@@ -7,8 +7,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tribune_core::dns::{
-    Answer, Code, Draft, Kind, Name, Plan, Prepared, Question, Subject, Transport, Zone, is_prepared_query,
-    needs, plan,
+    Answer, Code, Draft, Kind, Name, Plan, Prepared, Question, Subject, Transport, Zone, answer_found, needs,
+    plan, plan_query,
 };
 use tribune_core::{Authority, Datacenter, State, Topic};
 
@@ -17,7 +17,7 @@ use crate::config::{Config, LiveConfig};
 use crate::convert::{Query, Unreadable, unreadable_request};
 use crate::rate::{Limiter, Verdict};
 use crate::recurse;
-use crate::source::{Own, RemoteError, RemoteLookup};
+use crate::source::{Found, Own, RemoteError, RemoteLookup, TopicLookup};
 
 /// Most questions that wait for others at a time; further ones are answered SERVFAIL.
 const ERRANDS_MAX: usize = 1024;
@@ -73,7 +73,7 @@ enum Task {
     Relay,
     /// Ask the servers of our own datacenter.
     AskOwn { question: Question, topic: Topic },
-    /// Ask another datacenter.
+    /// Ask another datacenter, or have a prepared query executed.
     Ask { question: Question, datacenter: Datacenter, subject: Subject, unknown: Draft },
     /// Find the addresses of host names that are not ours.
     Follow { draft: Draft, names: Vec<Name>, kind: Kind },
@@ -163,23 +163,7 @@ impl Handler {
             }
             Own::Asked(lookup) => {
                 let Some(question) = query.to_question() else { return reply.code(Code::FormErr, out) };
-                if is_prepared_query(&question, &moment.config.zone) {
-                    metrics::counter!("dns.queries_unanswered").increment(1);
-                    return reply.code(Code::ServFail, out);
-                }
-                let known = match needs(&question, &moment.config.zone) {
-                    Some(topic) => lookup.peek(&topic).ok_or(topic),
-                    None => Ok(moment.state.clone()),
-                };
-                match known {
-                    Err(topic) => Err(Box::new(Task::AskOwn { question, topic })),
-                    Ok(state) => {
-                        if let Some(prepared) = cache.get(&key, &state) {
-                            return reply.prepared(prepared, out);
-                        }
-                        self.decide(reply, (cache, &key), question, &state, out)
-                    }
-                }
+                self.decide_without_catalog(lookup.as_ref(), reply, (cache, &key), question, out)
             }
         };
         let task = match task {
@@ -201,9 +185,49 @@ impl Handler {
         }))
     }
 
+    /// Answers from what is at hand of what the servers know, or says what has to be done first.
+    fn decide_without_catalog(
+        &self,
+        lookup: &dyn TopicLookup,
+        reply: &Reply<'_>,
+        (cache, key): (&mut Cache, &Key),
+        question: Question,
+        out: &mut Vec<u8>,
+    ) -> Result<Next, Box<Task>> {
+        let moment = reply.moment;
+        if let Some(asked) = plan_query(&question, &moment.config.zone) {
+            return self.carry_out(asked, reply, (cache, key), question, &moment.state, out);
+        }
+        let state = match needs(&question, &moment.config.zone) {
+            None => moment.state.clone(),
+            Some(topic) => match lookup.peek(&topic) {
+                Some(state) => state,
+                None => return Err(Box::new(Task::AskOwn { question, topic })),
+            },
+        };
+        if let Some(prepared) = cache.get(key, &state) {
+            return Ok(reply.prepared(prepared, out));
+        }
+        self.decide(reply, (cache, key), question, &state, out)
+    }
+
     /// Answers from `state`, or says what has to be done first.
     fn decide(
         &self,
+        reply: &Reply<'_>,
+        kept: (&mut Cache, &Key),
+        question: Question,
+        state: &State,
+        out: &mut Vec<u8>,
+    ) -> Result<Next, Box<Task>> {
+        let plan = plan(&question, state.view(&reply.moment.authority), &reply.moment.config.zone);
+        self.carry_out(plan, reply, kept, question, state, out)
+    }
+
+    /// Answers as planned from `state`, or says what has to be done first.
+    fn carry_out(
+        &self,
+        plan: Plan,
         reply: &Reply<'_>,
         (cache, key): (&mut Cache, &Key),
         question: Question,
@@ -212,7 +236,7 @@ impl Handler {
     ) -> Result<Next, Box<Task>> {
         let Reply { moment, client, .. } = *reply;
         let recurses = moment.config.recurses_for(client);
-        match plan(&question, state.view(&moment.authority), &moment.config.zone) {
+        match plan {
             Plan::Answer(draft) => {
                 let names = draft.outside_names();
                 if moment.config.recursors.is_empty() || names.is_empty() {
@@ -226,22 +250,10 @@ impl Handler {
                 Err(Box::new(Task::Follow { draft, names, kind: question.kind }))
             }
             Plan::Ask { datacenter, subject, unknown } => {
-                let Some(state) = self.remote.peek(&datacenter, &subject) else {
+                let Some(found) = self.remote.peek(&datacenter, &subject) else {
                     return Err(Box::new(Task::Ask { question, datacenter, subject, unknown }));
                 };
-                let key = key.elsewhere();
-                if let Some(prepared) = cache.get(&key, &state) {
-                    return Ok(reply.prepared(prepared, out));
-                }
-                let (config, authority) = (&moment.config, &moment.authority);
-                match answer_elsewhere(config, authority, &question, &datacenter, &state) {
-                    Some(draft) => {
-                        let prepared = Arc::new(Prepared::from(&draft));
-                        cache.put(&key, prepared.clone(), draft.depends, &state);
-                        Ok(reply.prepared(&prepared, out))
-                    }
-                    None => Ok(reply.code(Code::ServFail, out)),
-                }
+                self.pass_on(reply, (cache, key), question, (&subject, &found), out)
             }
             Plan::Unmapped(_) | Plan::Elsewhere if recurses => Err(Box::new(Task::Relay)),
             Plan::Unmapped(draft) => Ok(reply.prepared(&Prepared::from(&draft), out)),
@@ -251,6 +263,36 @@ impl Handler {
             }
             Plan::NotImplemented => Ok(reply.code(Code::NotImp, out)),
         }
+    }
+
+    /// Answers from what others have.
+    fn pass_on(
+        &self,
+        reply: &Reply<'_>,
+        (cache, key): (&mut Cache, &Key),
+        question: Question,
+        (subject, found): (&Subject, &Found),
+        out: &mut Vec<u8>,
+    ) -> Result<Next, Box<Task>> {
+        let (config, authority) = (&reply.moment.config, &reply.moment.authority);
+        // What a prepared query finds depends on more than one state: on the query, and on who has instances.
+        let is_kept = !matches!(subject, Subject::Query(_));
+        let key = key.elsewhere();
+        if is_kept && let Some(prepared) = cache.get(&key, &found.state) {
+            return Ok(reply.prepared(prepared, out));
+        }
+        let Some(draft) = answer_elsewhere(config, authority, &question, found) else {
+            return Ok(reply.code(Code::ServFail, out));
+        };
+        let names = draft.outside_names();
+        if !names.is_empty() && config.recurses_for(reply.client) {
+            return Err(Box::new(Task::Follow { draft, names, kind: question.kind }));
+        }
+        let prepared = Arc::new(Prepared::from(&draft));
+        if is_kept && (names.is_empty() || config.recursors.is_empty()) {
+            cache.put(&key, prepared.clone(), draft.depends, &found.state);
+        }
+        Ok(reply.prepared(&prepared, out))
     }
 
     /// Runs an errand to its answer; `None` when the packet cannot be answered after all.
@@ -268,10 +310,12 @@ impl Handler {
             Task::AskOwn { question, topic } => self.ask_own(errand, question, topic).await,
             Task::Ask { question, datacenter, subject, unknown } => {
                 match self.remote.fetch(datacenter, subject).await {
-                    Ok(state) => {
+                    Ok(found) => {
                         let (config, authority) = (&errand.config, &errand.authority);
-                        let draft = answer_elsewhere(config, authority, question, datacenter, &state);
-                        draft.map_or(Outcome::Failed, Outcome::Draft)
+                        match answer_elsewhere(config, authority, question, &found) {
+                            Some(draft) => self.complete(errand, draft, question.kind).await,
+                            None => Outcome::Failed,
+                        }
                     }
                     Err(RemoteError::Unknown) => Outcome::Draft(unknown.clone()),
                     Err(RemoteError::Unreachable) => Outcome::Failed,
@@ -292,6 +336,15 @@ impl Handler {
         }
     }
 
+    /// Finds what is behind host names of others, for those who may have it found.
+    async fn complete(&self, errand: &Errand, draft: Draft, kind: Kind) -> Outcome {
+        let names = draft.outside_names();
+        if names.is_empty() || !errand.config.recurses_for(errand.peer.ip()) {
+            return Outcome::Draft(draft);
+        }
+        self.follow(errand, draft, &names, kind).await
+    }
+
     async fn follow(&self, errand: &Errand, mut draft: Draft, names: &[Name], kind: Kind) -> Outcome {
         for name in names {
             let found = recurse::resolve(&errand.config, &self.addresses, name, kind).await;
@@ -306,12 +359,9 @@ impl Handler {
         let Ok(state) = lookup.fetch(topic).await else { return Outcome::Failed };
         let recurses = errand.config.recurses_for(errand.peer.ip());
         match plan(question, state.view(&errand.authority), &errand.config.zone) {
-            Plan::Answer(draft) if recurses => {
-                let names = draft.outside_names();
-                self.follow(errand, draft, &names, question.kind).await
-            }
+            Plan::Answer(draft) => self.complete(errand, draft, question.kind).await,
             Plan::Unmapped(_) if recurses => self.relay(errand).await,
-            Plan::Answer(draft) | Plan::Unmapped(draft) => Outcome::Draft(draft),
+            Plan::Unmapped(draft) => Outcome::Draft(draft),
             Plan::Ask { .. } | Plan::Elsewhere | Plan::NotImplemented => Outcome::Failed,
         }
     }
@@ -334,20 +384,20 @@ enum Outcome {
     Failed,
 }
 
-/// Plans again with what another datacenter sent, in a zone moved there: names in the answer are of that datacenter.
+/// The answer from what others sent, in a zone moved to where it was found: names in the answer are of that datacenter.
 fn answer_elsewhere(
     config: &Config,
     authority: &Authority,
     question: &Question,
-    datacenter: &Datacenter,
-    state: &State,
+    found: &Found,
 ) -> Option<Draft> {
-    let prefers_wan = config.translate_wan_addrs;
-    let zone = Zone { datacenter: datacenter.clone(), prefers_wan, ..config.zone.clone() };
-    match plan(question, state.view(authority), &zone) {
-        Plan::Answer(draft) => Some(draft),
-        Plan::Ask { .. } | Plan::Unmapped(_) | Plan::Elsewhere | Plan::NotImplemented => None,
+    let view = found.state.view(authority);
+    if found.datacenter == config.zone.datacenter {
+        return answer_found(question, found.query.as_deref(), view, &config.zone);
     }
+    let (datacenter, prefers_wan) = (found.datacenter.clone(), config.translate_wan_addrs);
+    let zone = Zone { datacenter, prefers_wan, ..config.zone.clone() };
+    answer_found(question, found.query.as_deref(), view, &zone)
 }
 
 /// One question and what its answer is written with.

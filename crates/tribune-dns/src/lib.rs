@@ -43,7 +43,7 @@ use tracing::{info, warn};
 
 pub use config::{Config, LiveConfig, RateLimit, RecursorStrategy};
 pub use sockets::Sockets;
-pub use source::{NoOtherDatacenters, Own, RemoteError, RemoteLookup, Source, TopicLookup};
+pub use source::{Found, NoOtherDatacenters, Own, RemoteError, RemoteLookup, Source, TopicLookup};
 
 use handler::Handler;
 

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use tribune_core::dns::Subject;
+use tribune_core::query::Query;
 use tribune_core::{Authority, Datacenter, State, Topic};
 
 /// Where the facts about our own datacenter are.
@@ -36,17 +37,36 @@ pub trait TopicLookup: Send + Sync + 'static {
     fn authority(&self) -> Arc<Authority>;
 }
 
-/// Asks other datacenters.
+/// Asks other datacenters, and about prepared queries our own as well.
 #[async_trait::async_trait]
 pub trait RemoteLookup: Send + Sync + 'static {
     /// What [`RemoteLookup::fetch`] would give, if it is at hand; must neither wait nor ask.
-    fn peek(&self, _datacenter: &Datacenter, _subject: &Subject) -> Option<Arc<State>> {
+    fn peek(&self, _datacenter: &Datacenter, _subject: &Subject) -> Option<Found> {
         None
     }
 
     /// Fetches what `datacenter` knows of `subject` into a state of its own, from which the answer is then made
-    /// by the same rules as for our own datacenter. Given up after a few seconds.
-    async fn fetch(&self, datacenter: &Datacenter, subject: &Subject) -> Result<Arc<State>, RemoteError>;
+    /// by the same rules as for our own datacenter. A prepared query may have found its instances in yet another
+    /// datacenter. Given up after a few seconds.
+    async fn fetch(&self, datacenter: &Datacenter, subject: &Subject) -> Result<Found, RemoteError>;
+}
+
+/// What was fetched.
+#[derive(Debug, Clone)]
+pub struct Found {
+    /// Whose records these are.
+    pub datacenter: Datacenter,
+    /// The records.
+    pub state: Arc<State>,
+    /// The prepared query that was asked for, if there is one.
+    pub query: Option<Arc<Query>>,
+}
+
+impl Found {
+    /// Records that `datacenter` has of anything but a prepared query.
+    pub fn records(datacenter: &Datacenter, state: Arc<State>) -> Self {
+        Self { datacenter: datacenter.clone(), state, query: None }
+    }
 }
 
 /// Why another datacenter did not answer.
@@ -64,7 +84,7 @@ pub struct NoOtherDatacenters;
 
 #[async_trait::async_trait]
 impl RemoteLookup for NoOtherDatacenters {
-    async fn fetch(&self, _datacenter: &Datacenter, _subject: &Subject) -> Result<Arc<State>, RemoteError> {
+    async fn fetch(&self, _datacenter: &Datacenter, _subject: &Subject) -> Result<Found, RemoteError> {
         Err(RemoteError::Unknown)
     }
 }

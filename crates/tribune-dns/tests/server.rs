@@ -13,9 +13,9 @@ use harness::{Client, PATIENCE, Server, config, question, receive_tcp, send_tcp,
 use hickory_proto::op::{Message, ResponseCode};
 use hickory_proto::rr::rdata::opt::EdnsOption;
 use hickory_proto::rr::{RData, RecordType};
+use tribune_core::Datacenter;
 use tribune_core::dns::Subject;
-use tribune_core::{Datacenter, State};
-use tribune_dns::{NoOtherDatacenters, RateLimit, RemoteError, RemoteLookup};
+use tribune_dns::{Found, NoOtherDatacenters, RateLimit, RemoteError, RemoteLookup};
 
 fn code(message: &Message) -> ResponseCode {
     message.metadata.response_code
@@ -374,13 +374,13 @@ struct Elsewhere;
 
 #[async_trait::async_trait]
 impl RemoteLookup for Elsewhere {
-    async fn fetch(&self, datacenter: &Datacenter, subject: &Subject) -> Result<Arc<State>, RemoteError> {
+    async fn fetch(&self, datacenter: &Datacenter, subject: &Subject) -> Result<Found, RemoteError> {
         match datacenter.as_str() {
             "dc2" => {
                 assert!(matches!(subject, Subject::Service { name, .. } if name == "far"));
                 let catalog = harness::Catalog::default();
                 catalog.register("far", 1, "10.7.0.1");
-                Ok(tribune_dns::Source::state(&catalog))
+                Ok(Found::records(datacenter, tribune_dns::Source::state(&catalog)))
             }
             "dc3" => Err(RemoteError::Unreachable),
             _ => Err(RemoteError::Unknown),

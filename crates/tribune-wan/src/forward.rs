@@ -68,6 +68,22 @@ impl Forwarder {
         self.route.roster.datacenters()
     }
 
+    /// The same, each with how far it is, the nearest first: our own at no distance, those of which nothing is known at
+    /// the end.
+    pub fn distances(&self) -> Vec<(Datacenter, Option<Duration>)> {
+        let distance = |datacenter: Datacenter| {
+            let there = self.route.roster.gateways(&datacenter);
+            let mut trips: Vec<Duration> = there.iter().filter_map(|it| it.round_trip).collect();
+            trips.sort_unstable();
+            let median = trips.get(trips.len() / 2).copied();
+            let is_own = datacenter == self.route.own;
+            (datacenter, if is_own { Some(Duration::ZERO) } else { median })
+        };
+        let mut all: Vec<_> = self.datacenters().into_iter().map(distance).collect();
+        all.sort_by_key(|(name, distance)| (distance.unwrap_or(Duration::MAX), name.clone()));
+        all
+    }
+
     /// How the gateways of a datacenter have answered lately, the one that is asked first in front.
     pub fn links(&self, datacenter: &Datacenter) -> Vec<LinkHealth> {
         self.route.courier.links(&self.route.roster.gateways(datacenter))

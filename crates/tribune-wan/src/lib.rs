@@ -48,6 +48,8 @@ mod gateway;
 
 mod slices;
 
+mod seeker;
+
 mod uplink;
 
 pub use body::{BodyError, DcBody, FarBody, far_body};
@@ -60,6 +62,7 @@ pub use peers::LinkHealth;
 pub use road::{Road, RoadError};
 pub use roster::{Candidate, Roster};
 pub use rpc::{Desk, DeskError, RpcService};
+pub use seeker::{Finding, Seeker};
 pub use slices::{Slice, SliceError, Slices, SlicesConfig};
 pub use summary::{Presence, Summaries};
 pub use two_way::TwoWayRoad;

@@ -1,5 +1,5 @@
-//! What nodes ask one another beside the HTTP API: a slice of the state, a command to be written, the tallies of
-//! services, and whether anybody is there. Bodies are msgpack.
+//! What nodes ask one another beside the HTTP API: a slice of the state, what a prepared query finds, a command to be
+//! written, the tallies of services, and whether anybody is there. Bodies are msgpack.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,6 +10,7 @@ use http::{Request, Response, StatusCode};
 use http_body::Body;
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
+use tribune_core::query::Query;
 use tribune_core::state::{Record, Tally};
 use tribune_core::{Authority, Command, Datacenter, Folded, Index, Outcome, ServiceName, State, Topic};
 
@@ -18,10 +19,12 @@ use crate::courier::KNOCK_PATH;
 use crate::failure::{Failure, text};
 use crate::forward::Forwarder;
 use crate::parcel::{self, Kind, Parcel};
+use crate::seeker::Seeker;
 
 /// Everything that is asked here begins with this.
 pub(crate) const RPC_PREFIX: &str = "/rpc/";
 pub(crate) const SLICE_PATH: &str = "/rpc/slice";
+pub(crate) const QUERY_PATH: &str = "/rpc/query";
 pub(crate) const PROPOSE_PATH: &str = "/rpc/propose";
 pub(crate) const SUMMARY_PATH: &str = "/rpc/summary";
 
@@ -89,6 +92,35 @@ pub(crate) struct SliceAnswer {
     pub(crate) records: Vec<Record>,
 }
 
+/// Has a prepared query executed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct QueryQuestion {
+    /// Its id or name.
+    pub(crate) name: String,
+    /// Answer only what differs from this; nothing answers at once.
+    pub(crate) known: Option<Mark>,
+    pub(crate) wait_ms: u64,
+}
+
+/// By which the findings of a query are told apart.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Mark {
+    /// When something last changed in the datacenter of the query that the finding depends on.
+    pub(crate) index: Index,
+    /// The datacenter that it failed over to, and when the service last changed there.
+    pub(crate) elsewhere: Option<(Datacenter, Index)>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct QueryAnswer {
+    pub(crate) mark: Mark,
+    /// The query, filled in; none when there is no such query.
+    pub(crate) query: Option<Query>,
+    /// Where the instances are.
+    pub(crate) datacenter: Datacenter,
+    pub(crate) records: Vec<Record>,
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct SummaryQuestion {
     pub(crate) index: Index,
@@ -128,13 +160,21 @@ pub struct RpcService {
     own: Datacenter,
     desk: Arc<dyn Desk>,
     forwarder: Option<Forwarder>,
+    seeker: Seeker,
 }
 
 impl RpcService {
     /// The service of a server in datacenter `own`. With a forwarder, questions of this datacenter's agents about
     /// other datacenters are passed on.
     pub fn new(own: Datacenter, desk: Arc<dyn Desk>, forwarder: Option<Forwarder>) -> Self {
-        Self { own, desk, forwarder }
+        let seeker = Seeker::new(own.clone(), desk.clone());
+        Self { own, desk, forwarder, seeker }
+    }
+
+    /// Has prepared queries fail over as `seeker` does; without, they find only what is in this datacenter.
+    #[must_use]
+    pub fn with_seeker(self, seeker: Seeker) -> Self {
+        Self { seeker, ..self }
     }
 
     /// Answers a request below `/rpc/` from a node of this datacenter.
@@ -172,6 +212,12 @@ impl RpcService {
             KNOCK_PATH => Ok(text(StatusCode::OK, String::new())),
             SLICE_PATH => self.slice(unpack(body)?).await.and_then(packed),
             SUMMARY_PATH => self.summary(unpack(body)?).await.and_then(packed),
+            QUERY_PATH => {
+                let QueryQuestion { name, known, wait_ms } = unpack(body)?;
+                let until = Instant::now() + Duration::from_millis(wait_ms).min(WAIT_MAX);
+                let found = self.seeker.answer(&name, known.as_ref(), until).await;
+                packed(found.map_err(|error| DeskError::Unavailable(error.to_string())))
+            }
             PROPOSE_PATH => {
                 let command: Command = unpack(body)?;
                 packed(self.desk.propose(command).await)
@@ -239,6 +285,9 @@ pub(crate) fn waiting_kind(parcel: &Parcel) -> Kind {
         }
         SUMMARY_PATH => {
             unpack::<SummaryQuestion>(&parcel.body).ok().filter(|it| it.index > Index(0)).map(|it| it.wait_ms)
+        }
+        QUERY_PATH => {
+            unpack::<QueryQuestion>(&parcel.body).ok().filter(|it| it.known.is_some()).map(|it| it.wait_ms)
         }
         KNOCK_PATH => None,
         _ => return Kind::Write,

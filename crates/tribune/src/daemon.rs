@@ -291,7 +291,10 @@ impl Daemon {
         let Part::Server(server, federation) = self.node.standing.part.clone() else { return Ok(()) };
         let desk = Arc::new(OwnCatalog::new(server.replica.clone()));
         let forwarder = federation.as_ref().map(|federation| federation.forwarder.clone());
-        let asked = RpcService::new(settings.datacenter.clone(), desk.clone(), forwarder);
+        let mut asked = RpcService::new(settings.datacenter.clone(), desk.clone(), forwarder);
+        if let Some(federation) = &federation {
+            asked = asked.with_seeker(federation.seeker.clone());
+        }
         let door = || self.node.controls.door.clone();
         if let Some(listener) = rpc {
             let place = (settings, door());
@@ -311,17 +314,17 @@ impl Daemon {
             return;
         }
         let datacenter = self.node.settings.load().datacenter.clone();
-        let far = |slices| Arc::new(FarStates::new(slices, datacenter));
         let sources = match &self.node.standing.part {
             Part::Server(server, federation) => {
                 let own = Own::Held(Arc::new(OwnState::new(server.replica.clone())));
                 match federation {
-                    Some(it) => Sources { own, remote: far(it.forwarder.slices(SlicesConfig::default())) },
+                    Some(federation) => Sources { own, remote: Arc::new(FarStates::of_server(federation)) },
                     None => Sources { own, remote: Arc::new(NoOtherDatacenters) },
                 }
             }
             Part::Client(uplink) => {
-                let states = far(uplink.slices(SlicesConfig::default()));
+                let slices = uplink.slices(SlicesConfig::default());
+                let states = Arc::new(FarStates::of_agent(slices, datacenter));
                 Sources { own: Own::Asked(states.clone()), remote: states }
             }
         };

@@ -13,7 +13,7 @@ use super::zone::Zone;
 use super::{Plan, Question};
 use crate::ids::Folded;
 use crate::model::{Node, ServiceInstance, Status};
-use crate::query::{Near, select};
+use crate::query::{Near, Query, select};
 use crate::state::{InstanceView, Topic, View};
 
 /// How many aliases are followed inside our own zone.
@@ -83,17 +83,27 @@ impl<'a> Lookup<'a> {
         self.instances(&healthy, self.zone.service_ttl.of(name), depends)
     }
 
-    /// What a prepared query finds here. A time to live of its own counts more than that of its service.
+    /// What a prepared query finds here.
     fn query(self, name: &str) -> Draft {
         let state = self.view.state();
-        let Some(found) = state.find_query(name) else {
-            return self.unknown(Depends::on(state, [Topic::Queries]));
-        };
-        let query = found.value;
+        match state.find_query(name) {
+            Some(found) => self.selected(&found.value),
+            None => self.unknown(Depends::on(state, [Topic::Queries])),
+        }
+    }
+
+    /// Whether the subject is a prepared query that other datacenters are asked about when nothing is here.
+    pub(super) fn fails_over(self, subject: &Subject) -> bool {
+        let Subject::Query(name) = subject else { return false };
+        self.view.state().find_query(name).is_some_and(|found| found.value.service.fails_over())
+    }
+
+    /// The instances that this prepared query selects. A time to live of its own counts more than that of its service.
+    pub(super) fn selected(self, query: &Query) -> Draft {
+        let state = self.view.state();
         let mut topics = vec![Topic::Queries, Topic::Service(Folded::new(&query.service.service))];
         // Who asks, and whom, is not known where answers are kept for all.
-        let near = Some(query.service.near.as_str()).filter(|near| !["", "_agent", "_ip"].contains(near));
-        let near = near.map(|near| Near::node(self.view, near));
+        let near = query.service.near_node().map(|near| Near::node(self.view, near));
         topics.extend(near.as_ref().map(|_| Topic::Coordinates));
         let depends = Depends::on(state, topics);
         // Without a place to be near to the order is drawn anew for each client.

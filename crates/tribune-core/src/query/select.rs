@@ -62,6 +62,12 @@ pub fn select<'a>(
     found
 }
 
+/// Whether any instance answers a question.
+pub fn finds(view: View<'_>, query: &ServiceQuery) -> bool {
+    let wanted = Wanted::new(query);
+    view.instances(&query.service).any(|instance| wanted.wants(&instance))
+}
+
 /// The datacenters to ask when no instance is here: the nearest first, then those that are named. Each once, never
 /// this one, and only those that are `known`, which are sorted by distance.
 pub fn failover(

@@ -1,11 +1,14 @@
 //! The part of a state that the answer to one topic needs, for those who hold no catalog of their own.
 
+use std::collections::BTreeSet;
+
 use super::State;
 use super::snapshot::Record;
 use super::tables::NodeEntry;
 use super::topic::Topic;
 use crate::coordinate::Placed;
 use crate::ids::Folded;
+use crate::query::ServiceQuery;
 
 /// Of several nodes whose id begins alike no one is meant; two are enough to show that.
 const ALIKE_MAX: usize = 2;
@@ -59,6 +62,27 @@ impl State {
             | Topic::Queries => {}
         }
         records.push(Record::Topic(topic.clone(), self.index_of(topic)));
+        records
+    }
+
+    /// The slice of the service that a prepared query asks for, with the places that decide which instance is near.
+    pub fn query_slice(&self, query: &ServiceQuery) -> Vec<Record> {
+        let mut records = self.slice(&Topic::Service(Folded::new(&query.service)));
+        let Some(near) = query.near_node() else { return records };
+        let mut nodes: BTreeSet<Folded> = BTreeSet::from([Folded::new(near)]);
+        let named = |record: &Record| {
+            let Record::Node(node) = record else { return None };
+            Some(node.value.name.folded())
+        };
+        nodes.extend(records.iter().filter_map(named));
+        let placed = nodes.iter().filter_map(|key| {
+            let coordinate = *self.coordinates.get(key)?;
+            Some(Record::Coordinate(Placed {
+                node: self.nodes.get(key)?.node.value.name.clone(),
+                coordinate,
+            }))
+        });
+        records.extend(placed);
         records
     }
 

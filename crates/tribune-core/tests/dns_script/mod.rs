@@ -3,7 +3,9 @@
 //! `register node=n addr=a [lan_ipv4=…] [lan_ipv6=…] [wan=…] [wan_ipv4=…] [wan_ipv6=…] [meta=k:v,…] [service=s instance=i at=address port=p tags=a,b
 //! weights=passing/warning native lan_ipv4_of_service=… lan_ipv6_of_service=… wan_of_service=… wan_port=…
 //! wan_ipv6_of_service=…] [check=status]`, `zone key=value…`,
-//! `query name=q [template=regexp] service=s [ttl=seconds] [near=node] [tags=a,!b] [passing]`, `place node=n at=seconds`,
+//! `query name=q [template=regexp] service=s [ttl=seconds] [near=node] [tags=a,!b] [passing] [elsewhere=dc,…] [nearest=n]`,
+//! `place node=n at=seconds`, `found dc name type [query=q]` (the answer from what the slice of `dc`, which is this
+//! state, holds for the question),
 //! `ask name type [edns=bytes] [subnet] [tcp] [salt=n] [sizes]`, and `supply host address…` before an `ask` whose
 //! answer leads outside. Answers are printed from their wire form, as a client reads them.
 
@@ -15,7 +17,8 @@ use std::time::Duration;
 
 use tribune_core::coordinate::{Coordinate, Placed};
 use tribune_core::dns::{
-    Data, Edns, Kind, Name, Owner, Plan, Prepared, Question, Record, Request, Transport, Zone, plan,
+    Data, Edns, Kind, Name, Owner, Plan, Prepared, Question, Record, Request, Transport, Zone, answer_found,
+    needs, plan,
 };
 use tribune_core::query::{Query, ServiceQuery, TemplateSpec};
 use tribune_core::{
@@ -72,6 +75,7 @@ impl Script for Dns {
                 String::new()
             }
             "ask" => self.ask(rest),
+            "found" => self.found(rest),
             other => panic!("no such step: {other}"),
         }
     }
@@ -126,6 +130,24 @@ impl Dns {
         }
     }
 
+    /// What is answered from a slice of another datacenter, for which the state here is taken.
+    fn found(&self, words: &str) -> String {
+        let mut parts = words.split(' ');
+        let datacenter = Datacenter::new(parts.next().expect(WELL_FORMED)).expect(WELL_FORMED);
+        let name = Name::parse(parts.next().expect(WELL_FORMED)).expect(WELL_FORMED);
+        let question = Question { name, kind: wire::kind(parts.next().expect(WELL_FORMED)) };
+        let zone = Zone { datacenter, ..self.zone.clone() };
+        let query = word(words, "query").map(|name| self.state.find_query(name).expect(WELL_FORMED).value);
+        let records = match &query {
+            Some(query) => self.state.query_slice(&query.service),
+            None => self.state.slice(&needs(&question, &zone).expect(WELL_FORMED)),
+        };
+        let slice = State::from_records(records).expect(WELL_FORMED);
+        let authority = Authority::unrestricted();
+        let draft = answer_found(&question, query.as_ref(), slice.view(&authority), &zone);
+        self.render(&question, &Prepared::from(&draft.expect(WELL_FORMED)), words)
+    }
+
     fn render(&self, question: &Question, prepared: &Prepared, words: &str) -> String {
         let flag = |name: &str| words.split(' ').any(|word| word == name);
         let mut asked = question.name.as_wire().to_vec();
@@ -174,6 +196,10 @@ fn query(words: &str) -> Command {
         tags: word(words, "tags")
             .map(|tags| tags.split(',').map(str::to_owned).collect())
             .unwrap_or_default(),
+        datacenters: word(words, "elsewhere")
+            .map(|names| names.split(',').map(str::to_owned).collect())
+            .unwrap_or_default(),
+        nearest_n: word(words, "nearest").map_or(0, number),
         only_passing: words.split(' ').any(|word| word == "passing"),
         ..ServiceQuery::default()
     };

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use tribune_core::dns::Name;
 
 use super::*;
-use crate::source::{NoOtherDatacenters, Source, TopicLookup};
+use crate::source::{NoOtherDatacenters, Source};
 
 struct Nothing(Arc<State>);
 
@@ -199,14 +199,35 @@ impl crate::source::TopicLookup for Servers {
     }
 }
 
+/// In every datacenter there are the same queries: `here` finds `web` where it is asked for, `there` in dc3, and `lost`
+/// cannot be executed.
 #[async_trait::async_trait]
 impl RemoteLookup for Servers {
-    fn peek(&self, _: &Datacenter, subject: &Subject) -> Option<Arc<State>> {
-        crate::source::TopicLookup::peek(self, &subject.topic()?)
+    fn peek(&self, datacenter: &Datacenter, subject: &Subject) -> Option<Found> {
+        let at_hand = self.at_hand.load(std::sync::atomic::Ordering::Relaxed);
+        at_hand.then(|| self.find(datacenter, subject).ok()).flatten()
     }
 
-    async fn fetch(&self, _: &Datacenter, subject: &Subject) -> Result<Arc<State>, RemoteError> {
-        crate::source::TopicLookup::fetch(self, &subject.topic().unwrap()).await
+    async fn fetch(&self, datacenter: &Datacenter, subject: &Subject) -> Result<Found, RemoteError> {
+        self.find(datacenter, subject)
+    }
+}
+
+impl Servers {
+    fn find(&self, datacenter: &Datacenter, subject: &Subject) -> Result<Found, RemoteError> {
+        let Subject::Query(name) = subject else {
+            return Ok(Found::records(datacenter, self.slice(&subject.topic().unwrap())));
+        };
+        let web = self.slice(&Topic::Service(tribune_core::Folded::new("web")));
+        let service = tribune_core::query::ServiceQuery { service: "web".into(), ..Default::default() };
+        let query = Some(Arc::new(tribune_core::query::Query { service, ..Default::default() }));
+        let there = Datacenter::new("dc3").unwrap();
+        match name.as_str() {
+            "here" => Ok(Found { query, ..Found::records(datacenter, web) }),
+            "there" => Ok(Found { query, ..Found::records(&there, web) }),
+            "lost" => Err(RemoteError::Unreachable),
+            _ => Ok(Found::records(datacenter, Arc::default())),
+        }
     }
 }
 
@@ -242,8 +263,6 @@ async fn without_a_catalog_servers_are_asked_unless_their_answer_is_at_hand() {
         assert_eq!(resolve(&agent, "db.service.consul").await, (3, Vec::new(), asked));
         assert_eq!(resolve(&agent, "7f000001.addr.consul").await, (0, vec!["127.0.0.1".to_owned()], false));
         assert_eq!(resolve(&agent, "nonsense.consul").await, (3, Vec::new(), false));
-        // Only servers can execute a prepared query: better no answer than one that says there is none.
-        assert_eq!(resolve(&agent, "any.query.consul").await, (2, Vec::new(), false));
         assert_eq!(resolve(&agent, "example.org").await, (5, Vec::new(), false));
     }
     let lonely = agent(false, false);
@@ -276,34 +295,59 @@ async fn answers_about_other_datacenters_are_at_hand_too_and_give_wan_addresses(
     }
 }
 
-/// Servers that know nothing.
-struct Silent;
-
-#[async_trait::async_trait]
-impl TopicLookup for Silent {
-    fn peek(&self, _: &Topic) -> Option<Arc<State>> {
-        None
-    }
-
-    async fn fetch(&self, _: &Topic) -> Result<Arc<State>, RemoteError> {
-        Ok(Arc::default())
-    }
-
-    fn authority(&self) -> Arc<Authority> {
-        Arc::new(Authority::unrestricted())
+#[tokio::test]
+async fn without_a_catalog_servers_execute_prepared_queries() {
+    let (home, wan) = (vec!["10.0.0.1".to_owned()], vec!["198.51.100.1".to_owned()]);
+    for (at_hand, asked) in [(true, false), (false, true)] {
+        let agent = agent(at_hand, true);
+        for (name, found) in [("here", &home), ("there", &wan), ("here.query.dc2", &wan)] {
+            let name =
+                if name.contains('.') { format!("{name}.consul") } else { format!("{name}.query.consul") };
+            assert_eq!(resolve(&agent, &name).await, (0, found.clone(), asked), "{name}");
+        }
+        assert_eq!(resolve(&agent, "there.query.dc1.consul").await, (0, wan.clone(), asked));
+        assert_eq!(resolve(&agent, "absent.query.consul").await, (3, Vec::new(), asked));
+        // Better no answer than one that says there is none.
+        assert_eq!(resolve(&agent, "lost.query.consul").await, (2, Vec::new(), true));
     }
 }
 
-#[test]
-fn without_a_catalog_a_prepared_query_does_not_look_absent() {
-    let config = handler().config;
-    let asked = Own::Asked(Arc::new(Silent));
-    let asking = Handler::new(asked, Arc::new(NoOtherDatacenters), config, Vec::new());
-    let code = |handler: &Handler, name: &str| {
-        answered(handler, &foreign(name), Transport::Udp).map(|answer| answer[3] & 0x0f)
+#[tokio::test]
+async fn what_is_found_for_a_query_is_not_kept_beyond_the_question() {
+    let (agent, mut cache) = (agent(true, true), cache());
+    let mut ask = |name: &str| {
+        let mut out = Vec::new();
+        agent.answer(&agent.moment(), &mut cache, &foreign(name), (PEER, Transport::Udp), &mut out);
+        Message::from_vec(&out).unwrap().answers[0].data.to_string()
     };
-    for name in ["q.query.consul", "q.query.dc1.consul", "q.query.dc2.consul"] {
-        assert_eq!(code(&asking, name), Some(2), "{name}: SERVFAIL");
+    for _ in 0..2 {
+        assert_eq!(ask("here.query.consul"), "10.0.0.1");
+        assert_eq!(ask("there.query.consul"), "198.51.100.1");
+        assert_eq!(ask("web.service.dc2.consul"), "198.51.100.1");
     }
-    assert_eq!(code(&handler(), "q.query.consul"), Some(3), "NXDOMAIN from a server that has no such query");
+}
+
+/// A server of dc1 that has the query `q` for the absent service `web`.
+fn with_query(remote: Arc<dyn RemoteLookup>, datacenters: Vec<String>) -> Handler {
+    use tribune_core::query::{Query, ServiceQuery};
+    let service = ServiceQuery { service: "web".into(), datacenters, ..ServiceQuery::default() };
+    let query = Query { id: "1".into(), name: "there".into(), service, ..Query::default() };
+    let mut state = State::default();
+    let command = tribune_core::Command::PutQuery { query: Box::new(query), is_new: true };
+    state.apply(tribune_core::Index(1), &command);
+    let source = Own::Held(Arc::new(Nothing(Arc::new(state))));
+    Handler::new(source, remote, handler().config, Vec::new())
+}
+
+#[tokio::test]
+async fn a_server_asks_elsewhere_for_what_a_query_does_not_find_here() {
+    for (at_hand, asked) in [(true, false), (false, true)] {
+        let fails_over = with_query(Servers::new(at_hand, true), vec!["dc3".to_owned()]);
+        let home = vec!["10.0.0.1".to_owned()];
+        assert_eq!(resolve(&fails_over, "there.query.consul").await, (0, home, asked));
+    }
+    let stays = with_query(Servers::new(true, true), Vec::new());
+    assert_eq!(resolve(&stays, "there.query.consul").await, (3, Vec::new(), false));
+    let alone = with_query(Arc::new(NoOtherDatacenters), vec!["dc3".to_owned()]);
+    assert_eq!(resolve(&alone, "there.query.consul").await, (3, Vec::new(), true));
 }

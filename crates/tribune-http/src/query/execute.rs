@@ -139,9 +139,7 @@ async fn elsewhere(office: &Office, call: &Call, query: &Query, limit: usize, em
     let mut failovers = 0;
     for datacenter in failover(&query.service, &office.dc.config.name, &known) {
         failovers += 1;
-        // Where checks are ignored, an instance counts that is critical.
-        let counts_critical = !query.service.ignore_check_ids.is_empty();
-        if !counts_critical && office.operator.lacks(&datacenter, &query.service.service) {
+        if !query.service.counts_critical() && office.operator.lacks(&datacenter, &query.service.service) {
             continue;
         }
         let Ok(body) = serde_json::to_vec(&PreparedQuery::from(query)) else { break };

@@ -5,6 +5,7 @@
 mod cached;
 mod gateway;
 mod roads;
+mod seeker;
 mod slices;
 mod sockets;
 mod summary;

@@ -7,10 +7,12 @@ use async_trait::async_trait;
 use tokio::time::Instant;
 use tribune_core::dns::Subject;
 use tribune_core::{Authority, Command, Datacenter, Index, NodeName, Outcome, State, Topic};
-use tribune_dns::{RemoteError, RemoteLookup, Source, TopicLookup};
+use tribune_dns::{Found, RemoteError, RemoteLookup, Source, TopicLookup};
 use tribune_local::{Catalog, CatalogError};
 use tribune_raft::{Error, Replica};
-use tribune_wan::{Desk, DeskError, SliceError, Slices, Uplink};
+use tribune_wan::{Desk, DeskError, Finding, Seeker, SliceError, Slices, Uplink};
+
+use super::federation::Federation;
 
 /// The catalog of a node that is a server itself.
 pub(super) struct OwnCatalog {
@@ -140,13 +142,26 @@ impl Source for OwnState {
 pub(super) struct FarStates {
     slices: Slices,
     own: Datacenter,
+    /// Executes prepared queries, on a server.
+    seeker: Option<Seeker>,
     authority: Arc<Authority>,
 }
 
 impl FarStates {
-    /// The slices of a node in datacenter `own`.
-    pub(super) fn new(slices: Slices, own: Datacenter) -> Self {
-        Self { slices, own, authority: Arc::new(Authority::unrestricted()) }
+    /// The slices of a client agent in datacenter `own`.
+    pub(super) fn of_agent(slices: Slices, own: Datacenter) -> Self {
+        Self { slices, own, seeker: None, authority: Arc::new(Authority::unrestricted()) }
+    }
+
+    /// The slices of other datacenters on a server.
+    pub(super) fn of_server(federation: &Federation) -> Self {
+        let (slices, own) = (federation.slices.clone(), federation.own.clone());
+        Self { seeker: Some(federation.seeker.clone()), ..Self::of_agent(slices, own) }
+    }
+
+    /// Who executes the prepared queries of this datacenter.
+    fn seeker_of(&self, datacenter: &Datacenter) -> Option<&Seeker> {
+        self.seeker.as_ref().filter(|_| *datacenter == self.own)
     }
 }
 
@@ -167,24 +182,41 @@ impl TopicLookup for FarStates {
 
 #[async_trait]
 impl RemoteLookup for FarStates {
-    fn peek(&self, datacenter: &Datacenter, subject: &Subject) -> Option<Arc<State>> {
-        self.slices.peek(datacenter, &subject.topic()?)
+    fn peek(&self, datacenter: &Datacenter, subject: &Subject) -> Option<Found> {
+        if let Subject::Query(name) = subject {
+            return match self.seeker_of(datacenter) {
+                Some(seeker) => seeker.peek(name).map(found),
+                None => self.slices.peek_query(datacenter, name).map(found),
+            };
+        }
+        let state = self.slices.peek(datacenter, &subject.topic()?)?;
+        Some(Found::records(datacenter, state))
     }
 
-    async fn fetch(&self, datacenter: &Datacenter, subject: &Subject) -> Result<Arc<State>, RemoteError> {
-        if matches!(subject, Subject::Query(_)) {
-            // What is not known here must not look like a name that does not exist.
-            metrics::counter!("dns.queries_unanswered").increment(1);
-            return Err(RemoteError::Unreachable);
+    async fn fetch(&self, datacenter: &Datacenter, subject: &Subject) -> Result<Found, RemoteError> {
+        if let Subject::Query(name) = subject {
+            let finding = match self.seeker_of(datacenter) {
+                Some(seeker) => seeker.find(name).await,
+                None => self.slices.fetch_query(datacenter, name).await,
+            };
+            if matches!(finding, Err(SliceError::Unreachable)) {
+                metrics::counter!("dns.queries_unanswered").increment(1);
+            }
+            return finding.map(found).map_err(for_dns);
         }
-        let Some(topic) = subject.topic() else { return Ok(Arc::default()) };
-        self.slices.fetch(datacenter, &topic).await.map_err(for_dns)
+        let Some(topic) = subject.topic() else { return Ok(Found::records(datacenter, Arc::default())) };
+        let state = self.slices.fetch(datacenter, &topic).await.map_err(for_dns)?;
+        Ok(Found::records(datacenter, state))
     }
+}
+
+fn found(Finding { datacenter, state, query }: Finding) -> Found {
+    Found { datacenter, state, query }
 }
 
 fn for_dns(error: SliceError) -> RemoteError {
     match error {
         SliceError::Unknown => RemoteError::Unknown,
-        _ => RemoteError::Unreachable,
+        SliceError::Unreachable => RemoteError::Unreachable,
     }
 }

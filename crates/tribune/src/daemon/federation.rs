@@ -17,7 +17,8 @@ use tribune_core::Datacenter;
 use tribune_gossip::{Address, Carrier, CarrierError, EXCHANGE_BYTES_MAX, Pool, Running, Status};
 use tribune_net::{Acceptor, Dialer, Endpoint, Limits, Tls};
 use tribune_wan::{
-    Candidate, Desk, ExchangeConfig, Forwarder, Road as _, RoadError, Roster, Summaries, TwoWayRoad, far_body,
+    Candidate, Desk, ExchangeConfig, Forwarder, Road as _, RoadError, Roster, Seeker, Slices, SlicesConfig,
+    Summaries, TwoWayRoad, far_body,
 };
 
 use super::door::Door;
@@ -52,8 +53,12 @@ pub(crate) struct DatacenterLink {
 #[derive(Clone)]
 pub(crate) struct Federation {
     pub(crate) pool: Pool,
-    own: Datacenter,
+    pub(super) own: Datacenter,
     pub(crate) forwarder: Forwarder,
+    /// What DNS knows of the other datacenters.
+    pub(super) slices: Slices,
+    /// Executes prepared queries for DNS.
+    pub(super) seeker: Seeker,
     /// Where services are alive.
     pub(crate) summaries: Summaries,
     /// Connections that servers of other datacenters opened carry requests back to them.
@@ -81,9 +86,12 @@ impl Federation {
         let roster = Arc::new(WanRoster { pool: pool.clone(), own: settings.datacenter.clone() });
         let config = ExchangeConfig { use_cache: settings.http.use_cache, ..ExchangeConfig::default() };
         let forwarder = Forwarder::new(settings.datacenter.clone(), Arc::new(road.clone()), roster, config);
-        let summaries = Summaries::new(settings.datacenter.clone(), desk, forwarder.clone());
         let own = settings.datacenter.clone();
-        Ok((Self { pool, own, forwarder, summaries, road, dialer }, running))
+        let summaries = Summaries::new(own.clone(), desk.clone(), forwarder.clone());
+        let slices = forwarder.slices(SlicesConfig::default());
+        let seeker =
+            Seeker::with_others(own.clone(), desk, forwarder.clone(), slices.clone(), summaries.clone());
+        Ok((Self { pool, own, forwarder, slices, seeker, summaries, road, dialer }, running))
     }
 
     /// How the ways to each other datacenter are.

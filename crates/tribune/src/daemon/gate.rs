@@ -35,6 +35,7 @@ impl Gate {
     pub(super) fn new(own: Datacenter, door: Door, desk: Arc<dyn Desk>, federation: &Federation) -> Self {
         let forwarder = federation.forwarder.clone();
         let rpc = RpcService::new(own.clone(), desk, Some(forwarder.clone()));
+        let rpc = rpc.with_seeker(federation.seeker.clone());
         Self {
             pool: federation.pool.clone(),
             gateway: Gateway::new(own, BackDoor(door), rpc, forwarder),

@@ -6,6 +6,7 @@
 //! | `/rpc/found` | servers | asks for this server's word on founding the datacenter |
 //! | `/rpc/propose` | servers and client agents | has a command written |
 //! | `/rpc/slice` | servers and client agents | a part of the catalog, now or when it has changed |
+//! | `/rpc/query` | servers and client agents | what a prepared query finds, now or when that has changed |
 //! | `/v1/…` | servers and client agents | the HTTP API, as if asked here |
 
 use std::convert::Infallible;

@@ -77,18 +77,8 @@ impl Operator for Node {
         let Some(federation) = self.federation() else {
             return vec![Distance { datacenter: own, round_trip: Some(Duration::ZERO) }];
         };
-        let members = federation.pool.members();
-        let distance = |datacenter: Datacenter| {
-            let there = members.iter().filter(|member| member.datacenter == datacenter);
-            let mut trips: Vec<Duration> = there.filter_map(|member| member.round_trip).collect();
-            trips.sort_unstable();
-            let median = trips.get(trips.len() / 2).copied();
-            let round_trip = if datacenter == own { Some(Duration::ZERO) } else { median };
-            Distance { datacenter, round_trip }
-        };
-        let mut all: Vec<Distance> = federation.forwarder.datacenters().into_iter().map(distance).collect();
-        all.sort_by_key(|it| (it.round_trip.unwrap_or(Duration::MAX), it.datacenter.clone()));
-        all
+        let distances = federation.forwarder.distances().into_iter();
+        distances.map(|(datacenter, round_trip)| Distance { datacenter, round_trip }).collect()
     }
 
     fn lacks(&self, datacenter: &Datacenter, service: &str) -> bool {
