@@ -344,12 +344,18 @@ struct Follower {
 
 impl Follower {
     async fn run(self) {
-        let mut pause = PAUSE_MIN;
+        let (mut pause, mut is_lost) = (PAUSE_MIN, false);
         loop {
             let now = Instant::now();
             let next = self.table.lock().next(&self.key, self.config.idle_max, now);
             let Some((index, mark)) = next else { return };
-            match newer(&*self.carrier, &self.key, index, mark).await {
+            let asked = match is_lost {
+                // Whether the other side is there again is to be known now, not when something changes.
+                true => first(&*self.carrier, &self.key).await,
+                false => newer(&*self.carrier, &self.key, index, mark).await,
+            };
+            is_lost = !matches!(asked, Ok(Ok(_)));
+            match asked {
                 Ok(Ok(slice)) => {
                     pause = PAUSE_MIN;
                     self.table.lock().update(&self.key, slice, &self.config, Instant::now());
