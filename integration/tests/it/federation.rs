@@ -2,6 +2,7 @@
 
 mod faults;
 mod machines;
+mod queries;
 mod strangers;
 
 use std::thread;
