@@ -5,8 +5,10 @@
 
 use smol_str::SmolStr;
 use tribune_core::filter::{Field, Fields, Filter, Kind, Value};
+use tribune_core::state::InstanceView;
 use tribune_core::{Pairs, ServiceAddress, ServiceInstance};
 
+use crate::addresses::Addresses;
 use crate::error::ApiError;
 use crate::render::{
     AgentServiceJson, CatalogServiceJson, CheckJson, HealthEntryJson, NodeJson, ServiceJson, status_text,
@@ -127,6 +129,11 @@ const CHECK: &[Field] = &[
     field("ExposedPort", Kind::Number),
 ];
 
+/// Filters see what is stored, whatever addresses are shown.
+fn node_of<'a>(instance: &InstanceView<'a>, datacenter: &'a str) -> NodeJson<'a> {
+    NodeJson { node: instance.node, datacenter, addresses: Addresses::Own }
+}
+
 type Probe<'p> = &'p mut dyn FnMut(Value<'_>) -> bool;
 
 impl Fields for NodeJson<'_> {
@@ -176,7 +183,7 @@ impl Fields for CatalogServiceJson<'_> {
         };
         match of_service {
             Some(name) => service_field(&self.instance.service.value, name, rest, probe),
-            None => NodeJson { node: self.instance.node, datacenter: self.datacenter }.any(path, probe),
+            None => node_of(&self.instance, self.datacenter).any(path, probe),
         }
     }
 }
@@ -216,7 +223,7 @@ impl Fields for HealthEntryJson<'_> {
     fn any(&self, path: &[SmolStr], probe: Probe<'_>) -> bool {
         let Some((name, rest)) = path.split_first() else { return false };
         match name.as_str() {
-            "Node" => NodeJson { node: self.instance.node, datacenter: self.datacenter }.any(rest, probe),
+            "Node" => node_of(&self.instance, self.datacenter).any(rest, probe),
             "Service" => service(&self.instance.service.value, rest, probe),
             "Checks" if rest.is_empty() => probe(Value::Objects(self.instance.checks().count())),
             "Checks" => self.instance.checks().any(|check| CheckJson::from(check).any(rest, probe)),

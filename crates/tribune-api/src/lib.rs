@@ -38,12 +38,14 @@ pub mod snapshot;
 pub mod status;
 pub mod txn;
 
+pub mod addresses;
 pub mod render;
 
 pub mod fields;
 
 pub mod convert;
 
+pub use addresses::Addresses;
 pub use duration::GoDuration;
 pub use error::ApiError;
 pub use json::Layout;

@@ -13,6 +13,7 @@ use tribune_core::{
     Check, CheckDefinition, Node, Pairs, ServiceAddress, ServiceInstance, Status, Stored, Weights,
 };
 
+use crate::addresses::Addresses;
 use crate::duration::GoDuration;
 use crate::error::ApiError;
 use crate::json::{Layout, Map, Seq, Text, object, to_vec};
@@ -24,6 +25,8 @@ pub struct NodeJson<'a> {
     pub node: &'a Stored<Node>,
     /// The datacenter it is in.
     pub datacenter: &'a str,
+    /// Which address is given.
+    pub addresses: Addresses,
 }
 
 impl Serialize for NodeJson<'_> {
@@ -32,7 +35,7 @@ impl Serialize for NodeJson<'_> {
         let mut out = serializer.serialize_struct("Node", 8)?;
         out.serialize_field("ID", &node.id)?;
         out.serialize_field("Node", node.name.as_str())?;
-        out.serialize_field("Address", &node.address)?;
+        out.serialize_field("Address", self.addresses.of_node(node))?;
         out.serialize_field("Datacenter", self.datacenter)?;
         out.serialize_field("TaggedAddresses", &NullablePairs(&node.tagged_addresses))?;
         out.serialize_field("Meta", &NullablePairs(&node.meta))?;
@@ -42,9 +45,9 @@ impl Serialize for NodeJson<'_> {
     }
 }
 
-/// An instance as health answers and node answers show it, written.
+/// An instance as health answers and node answers show it, written under these addresses.
 #[derive(Debug, Clone, Copy)]
-pub struct ServiceJson<'a>(pub &'a Stored<ServiceInstance>);
+pub struct ServiceJson<'a>(pub &'a Stored<ServiceInstance>, pub Addresses);
 
 impl Serialize for ServiceJson<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -53,12 +56,12 @@ impl Serialize for ServiceJson<'_> {
         out.serialize_field("ID", service.id.as_str())?;
         out.serialize_field("Service", service.name.as_str())?;
         out.serialize_field("Tags", &service.tags)?;
-        out.serialize_field("Address", &service.address)?;
+        out.serialize_field("Address", self.1.of_service(service))?;
         if !service.tagged_addresses.is_empty() {
             out.serialize_field("TaggedAddresses", &AddressesJson(&service.tagged_addresses))?;
         }
         out.serialize_field("Meta", &NullablePairs(&service.meta))?;
-        out.serialize_field("Port", &service.port)?;
+        out.serialize_field("Port", &self.1.port_of(service))?;
         if !service.socket_path.is_empty() {
             out.serialize_field("SocketPath", &service.socket_path)?;
         }
@@ -79,6 +82,8 @@ pub struct CatalogServiceJson<'a> {
     pub instance: InstanceView<'a>,
     /// The datacenter they are in.
     pub datacenter: &'a str,
+    /// Which addresses are given.
+    pub addresses: Addresses,
 }
 
 impl Serialize for CatalogServiceJson<'_> {
@@ -88,7 +93,7 @@ impl Serialize for CatalogServiceJson<'_> {
         let mut out = serializer.serialize_struct("CatalogService", 20)?;
         out.serialize_field("ID", &node.id)?;
         out.serialize_field("Node", node.name.as_str())?;
-        out.serialize_field("Address", &node.address)?;
+        out.serialize_field("Address", self.addresses.of_node(node))?;
         out.serialize_field("Datacenter", self.datacenter)?;
         out.serialize_field("TaggedAddresses", &NullablePairs(&node.tagged_addresses))?;
         out.serialize_field("NodeMeta", &NullablePairs(&node.meta))?;
@@ -96,13 +101,13 @@ impl Serialize for CatalogServiceJson<'_> {
         out.serialize_field("ServiceID", service.id.as_str())?;
         out.serialize_field("ServiceName", service.name.as_str())?;
         out.serialize_field("ServiceTags", &service.tags)?;
-        out.serialize_field("ServiceAddress", &service.address)?;
+        out.serialize_field("ServiceAddress", self.addresses.of_service(service))?;
         if !service.tagged_addresses.is_empty() {
             out.serialize_field("ServiceTaggedAddresses", &AddressesJson(&service.tagged_addresses))?;
         }
         out.serialize_field("ServiceWeights", &WeightsJson(service.weights))?;
         out.serialize_field("ServiceMeta", &PairsJson(&service.meta))?;
-        out.serialize_field("ServicePort", &service.port)?;
+        out.serialize_field("ServicePort", &self.addresses.port_of(service))?;
         if !service.socket_path.is_empty() {
             out.serialize_field("ServiceSocketPath", &service.socket_path)?;
         }
@@ -150,7 +155,13 @@ impl Serialize for NodeServiceListJson<'_> {
 impl<'a> NodeJson<'a> {
     /// The node behind a view.
     pub fn new(view: &NodeView<'a>, datacenter: &'a str) -> Self {
-        Self { node: view.node(), datacenter }
+        Self { node: view.node(), datacenter, addresses: Addresses::Own }
+    }
+
+    /// The same with these addresses.
+    #[must_use]
+    pub fn under(self, addresses: Addresses) -> Self {
+        Self { addresses, ..self }
     }
 }
 
@@ -213,13 +224,16 @@ pub struct HealthEntryJson<'a> {
     pub instance: InstanceView<'a>,
     /// The datacenter they are in.
     pub datacenter: &'a str,
+    /// Which addresses are given.
+    pub addresses: Addresses,
 }
 
 impl Serialize for HealthEntryJson<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut out = serializer.serialize_struct("ServiceEntry", 3)?;
-        out.serialize_field("Node", &NodeJson { node: self.instance.node, datacenter: self.datacenter })?;
-        out.serialize_field("Service", &ServiceJson(self.instance.service))?;
+        let Self { instance, datacenter, addresses } = *self;
+        out.serialize_field("Node", &NodeJson { node: instance.node, datacenter, addresses })?;
+        out.serialize_field("Service", &ServiceJson(instance.service, addresses))?;
         out.serialize_field("Checks", &Seq(|| self.instance.checks().map(CheckJson::from)))?;
         out.end()
     }

@@ -5,6 +5,7 @@ use serde::ser::{SerializeMap, SerializeStruct};
 use serde::{Serialize, Serializer};
 use tribune_core::{CatalogItem, KvRefusal, Refusal, TxnError, TxnRefusal, TxnResult};
 
+use crate::addresses::Addresses;
 use crate::error::ApiError;
 use crate::kv::KvJson;
 use crate::render::{CheckJson, NodeJson, ServiceJson};
@@ -77,9 +78,14 @@ impl Serialize for ResultJson<'_> {
         match self.result {
             TxnResult::Kv(entry) => out.serialize_entry("KV", &KvJson(entry))?,
             TxnResult::Node(node) => {
-                out.serialize_entry("Node", &NodeJson { node, datacenter: self.datacenter })?;
+                out.serialize_entry(
+                    "Node",
+                    &NodeJson { node, datacenter: self.datacenter, addresses: Addresses::Own },
+                )?;
             }
-            TxnResult::Service(service) => out.serialize_entry("Service", &ServiceJson(service))?,
+            TxnResult::Service(service) => {
+                out.serialize_entry("Service", &ServiceJson(service, Addresses::Own))?
+            }
             TxnResult::Check { node, check, service } => {
                 let indexes = (check.created.0, check.modified.0);
                 let (node, check, service) = (node.as_str(), &check.value, service.as_deref());

@@ -12,7 +12,7 @@ use tribune_api::render::{
     AgentServiceJson, CatalogServiceJson, CheckJson, HealthEntryJson, NodeJson, NodeServiceListJson,
     NodeServicesJson, ServiceHealthJson, ServiceJson, services,
 };
-use tribune_api::{Layout, catalog, health, json, status};
+use tribune_api::{Addresses, Layout, catalog, health, json, status};
 use tribune_core::{Authority, Check, CheckSpec, Command, Index, State, Status};
 
 const DC: &str = "dc1";
@@ -81,7 +81,11 @@ fn catalog_lists() {
     assert_eq!(actual, r#"{"mesh":[],"web":["\u003c\u0026\u003e","primary","v1"]}"#);
     for service in ["web", "mesh", "unknown"] {
         let instances = view.instances(service);
-        let entries = instances.map(|instance| CatalogServiceJson { instance, datacenter: DC });
+        let entries = instances.map(|instance| CatalogServiceJson {
+            instance,
+            datacenter: DC,
+            addresses: Addresses::Own,
+        });
         assert_golden(&format!("catalog-service-{service}.json"), pretty_list(entries));
     }
 }
@@ -94,7 +98,7 @@ fn catalog_nodes() {
         let node = view.node(name);
         let services: Vec<_> = node
             .iter()
-            .flat_map(|node| node.instances().map(|instance| ServiceJson(instance.service)))
+            .flat_map(|node| node.instances().map(|instance| ServiceJson(instance.service, Addresses::Own)))
             .collect();
         let body = node.map(|node| NodeServicesJson { node: NodeJson::new(&node, DC), services: &services });
         let text = json::to_vec(&body, Layout::Pretty).expect("JSON");
@@ -118,7 +122,11 @@ fn health_lists() {
     assert_golden("health-checks-web.json", pretty_list(of_web.map(CheckJson::from)));
     let critical = view.checks().filter(|check| check.check.value.status == Status::Critical);
     assert_golden("health-state-critical.json", pretty_list(critical.map(CheckJson::from)));
-    let entries = view.instances("web").map(|instance| HealthEntryJson { instance, datacenter: DC });
+    let entries = view.instances("web").map(|instance| HealthEntryJson {
+        instance,
+        datacenter: DC,
+        addresses: Addresses::Own,
+    });
     assert_golden("health-service-web.json", pretty_list(entries));
 }
 

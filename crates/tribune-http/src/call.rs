@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use http::HeaderMap;
-use tribune_api::{ApiError, Layout, Query};
+use tribune_api::{Addresses, ApiError, Layout, Query};
 use tribune_core::Authority;
 
 /// A request that found its handler. The body has arrived in full.
@@ -29,6 +29,11 @@ impl Call {
     /// What the caller may read and write.
     pub(crate) fn authority(&self) -> Authority {
         Authority::unrestricted()
+    }
+
+    /// Under which addresses nodes and instances are shown.
+    pub(crate) fn addresses(&self) -> Addresses {
+        Addresses::asked(&self.query)
     }
 
     /// A request header, when it is text.

@@ -7,7 +7,7 @@ use tribune_api::catalog::{Deregistration, Registration};
 use tribune_api::render::{
     self, CatalogServiceJson, NodeJson, NodeServiceListJson, NodeServicesJson, ServiceJson,
 };
-use tribune_api::{ApiError, Layout, json};
+use tribune_api::{Addresses, ApiError, Layout, json};
 use tribune_core::state::{NodeView, View};
 use tribune_core::{Command, Folded, State, Topic};
 
@@ -65,14 +65,16 @@ async fn datacenters(office: Arc<Office>, call: Call) -> Result<Reply, Error> {
 async fn nodes(dc: Arc<Datacenter>, call: Call) -> Result<Reply, Error> {
     let (read, options) = Read::new(&dc, &call)?;
     let selection = Selection::new(options).with_near(&call, dc.config.node.as_ref());
-    let mut question = Question::new("/v1/catalog/nodes", "", call.layout, Topics::One(Topic::Nodes));
+    let addresses = call.addresses();
+    let question = Question::new("/v1/catalog/nodes", "", call.layout, Topics::One(Topic::Nodes));
+    let mut question = question.under(addresses);
     selection.shape(&mut question);
     read.answer(question, |view| {
         let sieve = selection.sieve::<NodeJson<'_>>()?;
         let nodes = view.nodes().filter(|node| selection.wants_node(&node.node().value));
         let nodes = selection.sorted(view, nodes, |node| node.name().folded()).into_iter();
-        let nodes = nodes.map(|node| NodeJson::new(&node, dc.name())).filter(|node| sieve.keeps(node));
-        json::list(nodes, call.layout)
+        let nodes = nodes.map(|node| NodeJson::new(&node, dc.name()).under(addresses));
+        json::list(nodes.filter(|node| sieve.keeps(node)), call.layout)
     })
     .await
 }
@@ -106,8 +108,9 @@ fn selected_services(
     let mut services: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
     for service in view.services() {
         let instances = view.instances(service.name().as_str()).filter(|one| selection.wants(one));
-        let instances =
-            instances.filter(|&instance| sieve.keeps(&CatalogServiceJson { instance, datacenter }));
+        let addresses = Addresses::Own;
+        let instances = instances
+            .filter(|&instance| sieve.keeps(&CatalogServiceJson { instance, datacenter, addresses }));
         for instance in instances {
             let tags = services.entry(service.name().as_str()).or_default();
             tags.extend(instance.service.value.tags.iter().map(|tag| tag.as_str()));
@@ -121,13 +124,15 @@ async fn service(dc: Arc<Datacenter>, call: Call) -> Result<Reply, Error> {
     let (read, options) = Read::new(&dc, &call)?;
     let selection = Selection::new(options).with_tags(&call).with_near(&call, dc.config.node.as_ref());
     let key = Folded::new(name);
-    let mut question = Question::about_service("/v1/catalog/service/", key, call.layout);
+    let addresses = call.addresses();
+    let mut question = Question::about_service("/v1/catalog/service/", key, call.layout).under(addresses);
     selection.shape(&mut question);
     read.answer(question, |view| {
         let sieve = selection.sieve::<CatalogServiceJson<'_>>()?;
         let instances = view.instances(name).filter(|instance| selection.wants(instance));
         let instances = selection.sorted(view, instances, |it| it.node.value.name.folded()).into_iter();
-        let entries = instances.map(|instance| CatalogServiceJson { instance, datacenter: dc.name() });
+        let entry = |instance| CatalogServiceJson { instance, datacenter: dc.name(), addresses };
+        let entries = instances.map(entry);
         json::list(entries.filter(|entry| sieve.keeps(entry)), call.layout)
     })
     .await
@@ -153,15 +158,17 @@ async fn node_with_services(
     let selection = Selection::new(options);
     let state = read.state().await?;
     let name = resolve(&state, call, asked);
-    let mut question =
-        Question::new(route, name.as_str(), call.layout, Topics::One(Topic::Node(name.clone())));
+    let addresses = call.addresses();
+    let topics = Topics::One(Topic::Node(name.clone()));
+    let mut question = Question::new(route, name.as_str(), call.layout, topics).under(addresses);
     selection.shape(&mut question);
     read.answer_from(state, question, |view| {
         let sieve = selection.sieve::<ServiceJson<'_>>()?;
         match view.node(name.as_str()) {
             Some(node) => {
-                let services = services_on(&node, &sieve);
-                write(Some(NodeServicesJson { node: NodeJson::new(&node, dc.name()), services: &services }))
+                let services = services_on(&node, &sieve, addresses);
+                let node = NodeJson::new(&node, dc.name()).under(addresses);
+                write(Some(NodeServicesJson { node, services: &services }))
             }
             None => write(None),
         }
@@ -169,8 +176,8 @@ async fn node_with_services(
     .await
 }
 
-fn services_on<'a>(node: &NodeView<'a>, sieve: &Sieve) -> Vec<ServiceJson<'a>> {
-    let services = node.instances().map(|instance| ServiceJson(instance.service));
+fn services_on<'a>(node: &NodeView<'a>, sieve: &Sieve, addresses: Addresses) -> Vec<ServiceJson<'a>> {
+    let services = node.instances().map(|instance| ServiceJson(instance.service, addresses));
     services.filter(|service| sieve.keeps(service)).collect()
 }
 

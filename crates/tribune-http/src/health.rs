@@ -29,13 +29,16 @@ async fn service(dc: Arc<Datacenter>, call: Call) -> Result<Reply, Error> {
     let (read, options) = Read::new(&dc, &call)?;
     let selection = Selection::new(options).with_tags(&call).with_passing(&call)?;
     let selection = selection.with_near(&call, dc.config.node.as_ref());
-    let mut question = Question::about_service("/v1/health/service/", Folded::new(name), call.layout);
+    let addresses = call.addresses();
+    let question = Question::about_service("/v1/health/service/", Folded::new(name), call.layout);
+    let mut question = question.under(addresses);
     selection.shape(&mut question);
     read.answer(question, |view| {
         let sieve = selection.sieve::<HealthEntryJson<'_>>()?;
         let instances = view.instances(name).filter(|instance| selection.wants(instance));
         let instances = selection.sorted(view, instances, |it| it.node.value.name.folded()).into_iter();
-        let entries = instances.map(|instance| HealthEntryJson { instance, datacenter: dc.name() });
+        let entries =
+            instances.map(|instance| HealthEntryJson { instance, datacenter: dc.name(), addresses });
         json::list(entries.filter(|entry| sieve.keeps(entry)), call.layout)
     })
     .await

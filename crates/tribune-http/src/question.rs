@@ -5,7 +5,7 @@ use std::fmt::Write;
 use std::sync::Arc;
 
 use tokio::time::Instant;
-use tribune_api::Layout;
+use tribune_api::{Addresses, Layout};
 use tribune_core::{Folded, Index, State, Topic};
 use tribune_raft::Replica;
 
@@ -41,6 +41,14 @@ impl Question {
     pub(crate) fn about_service(route: &str, name: Folded, layout: Layout) -> Self {
         let subject = name.clone();
         Self::new(route, subject.as_str(), layout, Topics::One(Topic::Service(name)))
+    }
+
+    /// Tells apart under which addresses nodes and instances are shown.
+    pub(crate) fn under(mut self, addresses: Addresses) -> Self {
+        if addresses == Addresses::Wan {
+            self.part("under", "wan");
+        }
+        self
     }
 
     /// Adds a parameter that shapes the answer. Lengths stand before the texts, so that no two lists of

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, header};
 use http_body::Body;
 use parking_lot::Mutex;
 use tokio::time::Instant;
@@ -33,6 +33,8 @@ const UNSHARED: [&str; 2] = ["/v1/snapshot", "/v1/agent/"];
 const PLACED: &str = "/v1/query/";
 /// For whom a proxy asks.
 const FORWARDED_FOR: &str = "x-forwarded-for";
+/// Said of all answers of a node that translates addresses of other datacenters.
+pub const TRANSLATES: HeaderName = HeaderName::from_static("x-consul-translate-addresses");
 /// Parameters that say how to answer, not what.
 const MANNER: [&str; 5] = ["index", "wait", "cached", "token", "dc"];
 
@@ -63,6 +65,9 @@ pub struct ExchangeConfig {
     pub kept_fresh_max: usize,
     /// An entry that nobody uses for this long is no longer kept fresh (default 10 minutes).
     pub idle_max: Duration,
+    /// Whether answers about other datacenters give the addresses tagged `wan`, and all answers say so
+    /// (`translate_wan_addrs`; default no).
+    pub translates: bool,
 }
 
 impl Default for ExchangeConfig {
@@ -74,6 +79,7 @@ impl Default for ExchangeConfig {
             keeps_discovery: false,
             kept_fresh_max: 256,
             idle_max: Duration::from_secs(600),
+            translates: false,
         }
     }
 }
@@ -123,10 +129,26 @@ impl Exchange {
         Self { carrier, cache, flights: Flights::new(), refresher, config }
     }
 
-    /// The answer for a client.
+    /// The answer for a client from its own datacenter.
     pub(crate) async fn answer(&self, datacenter: &Datacenter, parcel: Parcel) -> Response<FarBody> {
         let answered = self.try_answer(datacenter, parcel).await;
-        answered.unwrap_or_else(|failure| failure.to_response())
+        let mut response = answered.unwrap_or_else(|failure| failure.to_response());
+        // The one that is asked says it, not the one that knows.
+        match self.config.translates {
+            true => _ = response.headers_mut().insert(TRANSLATES, HeaderValue::from_static("true")),
+            false => _ = response.headers_mut().remove(TRANSLATES),
+        }
+        response
+    }
+
+    /// The answer for a client from another datacenter.
+    pub(crate) async fn answer_from_afar(
+        &self,
+        datacenter: &Datacenter,
+        parcel: Parcel,
+    ) -> Response<FarBody> {
+        let parcel = if self.config.translates { parcel.for_wan_addresses() } else { parcel };
+        self.answer(datacenter, parcel).await
     }
 
     async fn try_answer(

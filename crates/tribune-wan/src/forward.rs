@@ -58,7 +58,7 @@ impl Forwarder {
     {
         match parcel::collect(request).await {
             // The other datacenter does not know this one's nodes.
-            Ok(parcel) => self.exchange.answer(datacenter, parcel.near(None)).await,
+            Ok(parcel) => self.exchange.answer_from_afar(datacenter, parcel.near(None)).await,
             Err(failure) => failure.to_response(),
         }
     }

@@ -53,7 +53,7 @@ mod seeker;
 mod uplink;
 
 pub use body::{BodyError, DcBody, FarBody, far_body};
-pub use exchange::ExchangeConfig;
+pub use exchange::{ExchangeConfig, TRANSLATES};
 pub use failure::Failure;
 pub use forward::Forwarder;
 pub use gateway::Gateway;

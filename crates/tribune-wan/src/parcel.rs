@@ -6,7 +6,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Uri, header, request};
 use http_body::Body;
-use tribune_api::params::{Escaped, WaitLimits};
+use tribune_api::addresses::{ADDRESSES, WAN};
+use tribune_api::params::{Escaped, WaitLimits, routed_path};
 use tribune_api::{Query, headers};
 use tribune_core::Datacenter;
 
@@ -36,6 +37,9 @@ const ANSWER_TIME_MAX: Duration = Duration::from_secs(10);
 const WAIT_GRACE: Duration = Duration::from_secs(10);
 /// Most header fields of a request that is passed on.
 pub(crate) const HEADER_FIELDS_MAX: usize = 100;
+
+/// Questions whose answers show addresses.
+const ADDRESSED: [&str; 4] = ["/v1/catalog/", "/v1/health/", "/v1/query/", "/v1/internal/query/"];
 
 /// Headers that concern one connection only (RFC 9110, 7.6.1), or that are written anew for the next.
 const OF_ONE_HOP: [HeaderName; 10] = [
@@ -143,6 +147,17 @@ impl Parcel {
             if let Some(name) = agent {
                 self.query = with_pair(&self.query, "near", name);
             }
+        }
+        self
+    }
+
+    /// Asks for the addresses that are meant for readers in other datacenters, where the answer has any.
+    #[must_use]
+    pub(crate) fn for_wan_addresses(mut self) -> Self {
+        let path = routed_path(&self.path);
+        let has_addresses = ADDRESSED.iter().any(|prefix| path.starts_with(prefix));
+        if self.method == Method::GET && has_addresses {
+            self.query = with_pair(&without(&self.query, &[ADDRESSES]), ADDRESSES, WAN);
         }
         self
     }
@@ -323,6 +338,18 @@ mod tests {
         assert_eq!(near("/v1/catalog/nodes?near=_agent&stale", Some("n 1")), "stale&near=n%201");
         assert_eq!(near("/v1/catalog/nodes?near=_agent&stale", None), "stale");
         assert_eq!(near("/v1/catalog/nodes?near=n2", Some("n1")), "near=n2");
+    }
+
+    #[test]
+    fn addresses_for_others_are_asked_for_where_there_are_any() {
+        let asked = |method: Method, uri: &str| {
+            let request = Request::builder().method(method).uri(uri).body(()).unwrap();
+            parcel(request).unwrap().for_wan_addresses().query
+        };
+        assert_eq!(asked(Method::GET, "/v1/catalog/nodes?dc=dc2"), "dc=dc2&addresses=wan");
+        assert_eq!(asked(Method::GET, "/v1/health/service/web?addresses=x&a"), "a&addresses=wan");
+        assert_eq!(asked(Method::GET, "/v1/kv/a?dc=dc2"), "dc=dc2");
+        assert_eq!(asked(Method::PUT, "/v1/catalog/register?dc=dc2"), "dc=dc2");
     }
 
     #[test]

@@ -55,7 +55,10 @@ impl Uplink {
         let named = parcel::named_datacenter(&parcel.query);
         match named.map(|name| Datacenter::new(name.to_lowercase())) {
             None => self.exchange.answer(&self.line.own, parcel).await,
-            Some(Ok(datacenter)) => self.exchange.answer(&datacenter, parcel).await,
+            Some(Ok(datacenter)) if datacenter == self.line.own => {
+                self.exchange.answer(&datacenter, parcel).await
+            }
+            Some(Ok(datacenter)) => self.exchange.answer_from_afar(&datacenter, parcel).await,
             Some(Err(_)) => Failure::Unknown.to_response(),
         }
     }

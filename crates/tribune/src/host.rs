@@ -12,6 +12,7 @@ use std::time::SystemTime;
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use bytes::Bytes;
+use http::{HeaderName, HeaderValue};
 use serde_json::Value;
 use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
@@ -22,7 +23,7 @@ use tribune_dns::LiveConfig;
 use tribune_gossip::{Pool, Status};
 use tribune_http::{DatacenterConfig, Host, HostError, Inbox, NodeConfig, Presentation};
 use tribune_local::LocalAgent;
-use tribune_wan::DcLayer;
+use tribune_wan::{DcLayer, TRANSLATES};
 
 use crate::config::Sources;
 use crate::daemon::{Door, Federation, Part, Rules, Security, Standing, Within};
@@ -145,10 +146,8 @@ impl Node {
         config.txn_bytes_max = settings.leasing.txn_bytes_max;
         config.node = Some(settings.identity.name.clone());
         let node = NodeConfig { name: settings.identity.name.clone(), waits: settings.http.waits, seed };
-        let presentation = Presentation {
-            pretty: settings.is_dev,
-            response_headers: settings.http.response_headers.clone(),
-        };
+        let presentation =
+            Presentation { pretty: settings.is_dev, response_headers: response_headers(&settings) };
         let router = tribune_http::node_router(self.local.clone(), me.clone(), node)
             .merge(tribune_http::event_router(me.clone()));
         let within = match &self.standing.part {
@@ -288,6 +287,13 @@ impl Host for Node {
             false => Err(HostError::Failed(format!("agent: No node found with name '{node}'"))),
         }
     }
+}
+
+/// What every response of this node carries.
+fn response_headers(settings: &Settings) -> Vec<(HeaderName, HeaderValue)> {
+    let translates = settings.cluster.translate_wan_addrs;
+    let told = translates.then(|| (TRANSLATES, HeaderValue::from_static("true")));
+    told.into_iter().chain(settings.http.response_headers.iter().cloned()).collect()
 }
 
 fn translated(level: tribune_http::LogLevel) -> LogLevel {

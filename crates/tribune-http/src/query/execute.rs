@@ -6,9 +6,10 @@ use std::sync::Arc;
 use serde_json::value::RawValue;
 use tokio::time::Instant;
 use tracing::warn;
+use tribune_api::addresses::{ADDRESSES, WAN};
 use tribune_api::query::{Dns, Executed, PreparedQuery};
 use tribune_api::render::HealthEntryJson;
-use tribune_api::{ApiError, Layout, json};
+use tribune_api::{Addresses, ApiError, Layout, json};
 use tribune_core::query::{Near, Query, failover, select};
 use tribune_core::state::View;
 use tribune_core::{Folded, Index, State, Topic};
@@ -97,7 +98,8 @@ fn here(
     let near = near(dc, call, view, &query.service.near);
     let mut instances = select(view, &query.service, near.as_ref(), dc.chance());
     instances.truncate(limit);
-    let entries = instances.iter().map(|&instance| HealthEntryJson { instance, datacenter: dc.name() });
+    let (datacenter, addresses) = (dc.name(), call.addresses());
+    let entries = instances.iter().map(|&instance| HealthEntryJson { instance, datacenter, addresses });
     Ok(Executed {
         service: query.service.service.clone(),
         nodes: raw(json::list(entries, Layout::Compact)?)?,
@@ -137,14 +139,14 @@ async fn elsewhere(office: &Office, call: &Call, query: &Query, limit: usize, em
     let known: Vec<_> =
         office.operator.datacenters().into_iter().map(|it| (it.datacenter, it.round_trip)).collect();
     let mut failovers = 0;
+    let manner = manner(call, limit);
     for datacenter in failover(&query.service, &office.dc.config.name, &known) {
         failovers += 1;
         if !query.service.counts_critical() && office.operator.lacks(&datacenter, &query.service.service) {
             continue;
         }
         let Ok(body) = serde_json::to_vec(&PreparedQuery::from(query)) else { break };
-        let limit = if limit == usize::MAX { String::new() } else { format!("?limit={limit}") };
-        let errand = Errand::ask(format!("{FOREIGN}{limit}"), call, body.into());
+        let errand = Errand::ask(format!("{FOREIGN}{manner}"), call, body.into());
         let asked = office.operator.ask_datacenter(&datacenter, errand).await;
         let answer = asked.map_err(|error| error.to_string()).and_then(|answered| {
             if !answered.status.is_success() {
@@ -168,4 +170,12 @@ async fn elsewhere(office: &Office, call: &Call, query: &Query, limit: usize, em
         }
     }
     Executed { failovers, ..empty }
+}
+
+/// How the other datacenter is to answer, as parameters. Where this one translates addresses, that is asked for on the way.
+fn manner(call: &Call, limit: usize) -> String {
+    let limited = (limit != usize::MAX).then(|| format!("limit={limit}"));
+    let for_others = (call.addresses() == Addresses::Wan).then(|| format!("{ADDRESSES}={WAN}"));
+    let parameters: Vec<String> = limited.into_iter().chain(for_others).collect();
+    if parameters.is_empty() { String::new() } else { format!("?{}", parameters.join("&")) }
 }

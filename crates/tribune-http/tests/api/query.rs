@@ -233,3 +233,37 @@ async fn other_datacenters_answer_when_nobody_is_here() {
     let answer = node.ask(Request::get("/v1/internal/query/execute?limit=1"), body).await.json();
     assert_eq!((&answer["Nodes"][0]["Node"]["Node"], &answer["DNS"]["TTL"]), (&json!("a"), &json!("9s")));
 }
+
+#[tokio::test]
+async fn answers_for_readers_elsewhere_give_their_addresses() {
+    let node = TestNode::start().await;
+    let body = json!({"Node": "far", "Address": "10.0.0.1", "TaggedAddresses": {"wan": "198.51.100.1"},
+                      "Service": {"Service": "web", "Port": 80, "Address": "10.9.9.9",
+                                  "TaggedAddresses": {"wan": {"Address": "203.0.113.1", "Port": 8080}}}});
+    node.done("/v1/catalog/register", &body.to_string()).await;
+    create(&node, json!({"Name": "q", "Service": {"Service": "web"}})).await;
+    let own = json!(["10.0.0.1", "10.9.9.9", 80]);
+    let wan = json!(["198.51.100.1", "203.0.113.1", 8080]);
+    // Each is kept apart from the other, and filters see what is stored.
+    for (manner, shown) in [("", &own), ("?addresses=wan", &wan), ("", &own), ("?addresses=other", &own)] {
+        let get = async |uri: &str| node.get(&format!("{uri}{manner}")).await.json();
+        let show = |node: &Value, service: &Value, prefix: &str| {
+            json!([node["Address"], service[format!("{prefix}Address")], service[format!("{prefix}Port")]])
+        };
+        let health = &get("/v1/health/service/web").await[0];
+        assert_eq!(show(&health["Node"], &health["Service"], ""), *shown);
+        let catalog = &get("/v1/catalog/service/web").await[0];
+        assert_eq!(show(catalog, catalog, "Service"), *shown);
+        let found = &get("/v1/query/q/execute").await["Nodes"][0];
+        assert_eq!(show(&found["Node"], &found["Service"], ""), *shown);
+        let node = get("/v1/catalog/node/far").await;
+        assert_eq!(show(&node["Node"], &node["Services"]["web"], ""), *shown);
+        let list = get("/v1/catalog/node-services/far").await;
+        assert_eq!(show(&list["Node"], &list["Services"][0], ""), *shown);
+        let nodes = get("/v1/catalog/nodes").await;
+        let far = nodes.as_array().unwrap().iter().find(|node| node["Node"] == "far").unwrap();
+        assert_eq!(far["Address"], shown[0]);
+    }
+    let filtered = node.get("/v1/catalog/nodes?addresses=wan&filter=Address==%2210.0.0.1%22").await.json();
+    assert_eq!(filtered[0]["Address"], wan[0]);
+}

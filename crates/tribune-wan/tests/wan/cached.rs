@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, Request, Response};
+use http::{HeaderMap, HeaderValue, Request, Response};
 use http_body_util::Full;
 use tribune_core::{Folded, Index, Topic};
 use tribune_wan::{Desk, ExchangeConfig, FarBody, Forwarder};
@@ -250,4 +250,32 @@ async fn a_gateway_without_a_place_takes_nothing_away_from_the_cache() {
     tokio::time::sleep(secs(5)).await;
     let (status, headers, body) = ask(&forwarder, "dc2", CACHED).await;
     assert_eq!((status, body.as_str(), seen(&headers)), (200, "3", ("HIT", Some(0))));
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_translates_asks_other_datacenters_for_their_wan_addresses_and_says_so() {
+    let world = World::default();
+    world.put_echo("dc2", "a", Duration::ZERO);
+    let says = "x-consul-translate-addresses";
+    let config = ExchangeConfig { translates: true, ..ExchangeConfig::default() };
+    let (translating, plain) = (world.forwarder_with("dc1", config.clone()), world.forwarder("dc1"));
+    let (_, headers, body) = ask(&translating, "dc2", "/v1/health/service/web?dc=dc2").await;
+    assert_eq!(body, "a /v1/health/service/web?dc=dc2&addresses=wan");
+    assert_eq!(headers[says], "true");
+    let (_, headers, body) = ask(&translating, "dc2", "/v1/kv/a?dc=dc2").await;
+    assert_eq!((body.as_str(), &headers[says]), ("a /v1/kv/a?dc=dc2", &HeaderValue::from_static("true")));
+    let (_, headers, body) = ask(&plain, "dc2", "/v1/health/service/web?dc=dc2").await;
+    assert_eq!((body.as_str(), headers.get(says)), ("a /v1/health/service/web?dc=dc2", None));
+    // A client agent does so for other datacenters, not for its own.
+    let agent = tribune_core::NodeName::new("agent-1").unwrap();
+    let uplink =
+        tribune_wan::Uplink::new((dc("dc2"), agent), world.roads("dc2"), world.roster("dc2"), config);
+    for (uri, sent) in [
+        ("/v1/catalog/nodes", "a /v1/catalog/nodes"),
+        ("/v1/catalog/nodes?dc=DC2", "a /v1/catalog/nodes?dc=DC2"),
+        ("/v1/catalog/nodes?dc=dc3", "a /v1/catalog/nodes?dc=dc3&addresses=wan"),
+    ] {
+        let (_, headers, body) = read(uplink.answer(get(uri)).await).await;
+        assert_eq!((body.as_str(), &headers[says]), (sent, &HeaderValue::from_static("true")));
+    }
 }

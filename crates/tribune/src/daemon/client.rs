@@ -5,9 +5,10 @@ use std::sync::Arc;
 use tribune_core::Datacenter;
 use tribune_gossip::{Member, Pool, Status};
 use tribune_net::Endpoint;
-use tribune_wan::{Candidate, ExchangeConfig, Roster, Uplink};
+use tribune_wan::{Candidate, Roster, Uplink};
 
 use super::security::Security;
+use super::translate;
 use crate::membership;
 use crate::settings::Settings;
 
@@ -16,7 +17,7 @@ pub(super) fn uplink(settings: &Settings, pool: &Pool, security: &Security) -> U
     let road = Arc::new(security.dialer());
     let own = settings.datacenter.clone();
     let roster = Arc::new(LanRoster { pool: pool.clone(), own: own.clone() });
-    let config = ExchangeConfig { use_cache: settings.http.use_cache, ..ExchangeConfig::default() };
+    let config = translate::exchange(settings);
     Uplink::new((own, settings.identity.name.clone()), road, roster, config)
 }
 

@@ -17,15 +17,15 @@ use tribune_core::Datacenter;
 use tribune_gossip::{Address, Carrier, CarrierError, EXCHANGE_BYTES_MAX, Pool, Running, Status};
 use tribune_net::{Acceptor, Dialer, Endpoint, Limits, Tls};
 use tribune_wan::{
-    Candidate, Desk, ExchangeConfig, Forwarder, Road as _, RoadError, Roster, Seeker, Slices, SlicesConfig,
-    Summaries, TwoWayRoad, far_body,
+    Candidate, Desk, Forwarder, Road as _, RoadError, Roster, Seeker, Slices, SlicesConfig, Summaries,
+    TwoWayRoad, far_body,
 };
 
 use super::door::Door;
 use super::gate::Gate;
 use super::outbound::Outbound;
 use super::security::Security;
-use super::{Sight, StartError, gossip};
+use super::{Sight, StartError, gossip, translate};
 use crate::settings::Settings;
 
 /// Where packets and exchanges of the pool arrive.
@@ -84,7 +84,7 @@ impl Federation {
         };
         let (pool, running) = gossip::wan(sight, lan, Arc::new(carrier)).await?;
         let roster = Arc::new(WanRoster { pool: pool.clone(), own: settings.datacenter.clone() });
-        let config = ExchangeConfig { use_cache: settings.http.use_cache, ..ExchangeConfig::default() };
+        let config = translate::exchange(settings);
         let forwarder = Forwarder::new(settings.datacenter.clone(), Arc::new(road.clone()), roster, config);
         let own = settings.datacenter.clone();
         let summaries = Summaries::new(own.clone(), desk.clone(), forwarder.clone());

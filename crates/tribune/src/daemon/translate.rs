@@ -5,6 +5,7 @@ use tribune_core::{Node, NodeName};
 use tribune_dns::RecursorStrategy;
 use tribune_local::StoreAt;
 use tribune_raft::{ServerInfo, Storage};
+use tribune_wan::ExchangeConfig;
 
 use super::StartError;
 use super::sockets::Reach;
@@ -57,6 +58,15 @@ pub(super) fn local(
     config.discard_check_output = settings.checks.discard_output;
     config.alerts.clone_from(&settings.alerts);
     Ok(config)
+}
+
+/// How requests to other datacenters, and to the servers of a client agent, are answered.
+pub(super) fn exchange(settings: &Settings) -> ExchangeConfig {
+    ExchangeConfig {
+        use_cache: settings.http.use_cache,
+        translates: settings.cluster.translate_wan_addrs,
+        ..ExchangeConfig::default()
+    }
 }
 
 /// How DNS answers; also used when the configuration was read again.
