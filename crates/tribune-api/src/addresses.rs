@@ -32,13 +32,13 @@ impl Addresses {
 
     /// The address of a node.
     pub fn of_node(self, node: &Node) -> &str {
-        let tagged = |tag: &&str| node.tagged_addresses.get(*tag).map(|address| address.as_str());
+        let tagged = |tag: &&str| node.tagged_addresses.get(tag).map(|address| address.as_str());
         self.tagged(tagged).unwrap_or(&node.address)
     }
 
     /// The address of an instance, empty when it is its node's.
     pub fn of_service(self, service: &ServiceInstance) -> &str {
-        let tagged = |tag: &&str| service.tagged_addresses.get(*tag).map(|tagged| tagged.address.as_str());
+        let tagged = |tag: &&str| service.tagged_addresses.get(tag).map(|tagged| tagged.address.as_str());
         self.tagged(tagged).unwrap_or(&service.address)
     }
 
