@@ -4,7 +4,7 @@
 //! ```text
 //!  own state ─ some ─▶ found here
 //!      ╰─ none ─▶ the other datacenters in the order of the query ─▶ kept slice, else asked ─ some ─▶ found there
-//!                      ╰─ those that were silent a moment ago come last
+//!                      ╰─ past those that were silent a moment ago, where nothing is to be waited for
 //! ```
 //!
 //! Datacenters are asked a few at a time and never for long: a DNS client does not wait. One that is silent and may
@@ -33,7 +33,7 @@ const SEARCH_TIME: Duration = Duration::from_millis(2500);
 const DATACENTER_TIME: Duration = Duration::from_millis(1500);
 /// How many of them are asked at the same time.
 const ASKED_AT_ONCE: usize = 4;
-/// How long a datacenter that was silent is tried only after all others.
+/// How long questions go past a datacenter that was silent; then one of them tries it again.
 const SILENT_REST: Duration = Duration::from_secs(5);
 /// How soon those who follow a query hear of changes in other datacenters.
 const LOOK_ELSEWHERE: Duration = Duration::from_secs(1);
@@ -202,14 +202,12 @@ impl Inner {
 }
 
 impl Others {
-    /// The datacenters to ask, in this order. One that is known to have nothing is left out; one that was silent a
-    /// moment ago comes last.
+    /// The datacenters to ask, in this order. One that is known to have nothing is left out.
     fn candidates(&self, own: &Datacenter, query: &Query) -> Vec<Datacenter> {
         let mut order = failover(&query.service, own, &self.forwarder.distances());
         if !query.service.counts_critical() {
             order.retain(|datacenter| !self.summaries.lacks(datacenter, &query.service.service));
         }
-        order.sort_by_key(|datacenter| self.was_silent(datacenter));
         order
     }
 

@@ -1,5 +1,6 @@
 //! Datacenters that know each other, over links that can be bad.
 
+mod addresses;
 mod faults;
 mod machines;
 mod queries;

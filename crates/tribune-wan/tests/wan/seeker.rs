@@ -120,6 +120,13 @@ async fn a_silent_datacenter_costs_one_question_its_time_and_the_next_one_answer
         assert_eq!(place(&it.seeker.peek("q").unwrap()), (dc("dc3"), 1));
         assert_eq!(begun.elapsed(), Duration::ZERO);
     }
+    // Nor does a question that has to be asked wait for it again.
+    let service = ServiceQuery { service: "db".into(), ..query("", &["dc2", "dc3"]).service };
+    it.shelves[0].apply(&put(Query { service, ..query("other", &[]) }, true));
+    it.shelves[2].register("db", "c2");
+    let begun = Instant::now();
+    assert_eq!(it.seeker.find("other").await.unwrap().datacenter, dc("dc3"));
+    assert!(begun.elapsed() < Duration::from_millis(100), "{:?}", begun.elapsed());
     // Where it could have instances, "nobody has any" is not known.
     it.remove(2, "c1");
     tokio::time::sleep(SOON).await;
