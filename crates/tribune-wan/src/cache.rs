@@ -287,7 +287,7 @@ mod tests {
         let (start, mut cache) = (Instant::now(), ForwardCache::new(1 << 20));
         let aged = |body, seconds| Arc::new(Answer { age: secs(seconds), ..(*answer(body)).clone() });
         cache.put(&"k".into(), aged("old", 30), start);
-        let mut found = |cache: &mut ForwardCache, seconds| {
+        let found = |cache: &mut ForwardCache, seconds| {
             let found = cache.fallback("k", &control(""), secs(600), start + secs(seconds), None);
             found.map(|(answer, age)| (answer.body.clone(), age.as_secs())).unwrap()
         };
