@@ -17,6 +17,8 @@ use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
 use http::Response;
 use parking_lot::Mutex;
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -76,10 +78,11 @@ pub(crate) struct Courier {
 type Attempt<'a> = BoxFuture<'a, (Endpoint, Instant, Result<Response<FarBody>, RoadError>)>;
 
 impl Courier {
-    /// The courier of a node in datacenter `own`.
-    pub(crate) fn new(own: Datacenter, road: Arc<dyn Road>) -> Self {
+    /// The courier of a node in datacenter `own`. Chance is drawn from `seed`.
+    pub(crate) fn new(own: Datacenter, road: Arc<dyn Road>, seed: u64) -> Self {
+        let dice = Mutex::new(StdRng::seed_from_u64(seed));
         Self {
-            reach: Arc::new(Reach { own, road, peers: Mutex::default() }),
+            reach: Arc::new(Reach { own, road, peers: Mutex::default(), dice }),
             nurses: Mutex::default(),
             hedges: Semaphore::new(HEDGES_MAX),
         }
@@ -117,7 +120,8 @@ impl Courier {
         if let Err(failure) = parcel.to_request() {
             return Err(Undelivered::Unfit(failure));
         }
-        let order = self.reach.peers.lock().choose(candidates, Instant::now(), rand::random());
+        let salt = self.reach.chance();
+        let order = self.reach.peers.lock().choose(candidates, Instant::now(), salt);
         if order.is_empty() {
             metrics::counter!("tribune.wan.failed_fast").increment(1);
             return Err(Undelivered::NotSent);
@@ -208,9 +212,14 @@ struct Reach {
     own: Datacenter,
     road: Arc<dyn Road>,
     peers: Mutex<Peers>,
+    dice: Mutex<StdRng>,
 }
 
 impl Reach {
+    fn chance(&self) -> u64 {
+        self.dice.lock().random()
+    }
+
     /// Whether the node is there, which is remembered if it is.
     async fn knock(&self, endpoint: &Endpoint, until: Instant) -> Result<(), RoadError> {
         let begun = Instant::now();
@@ -244,7 +253,8 @@ impl Reach {
     fn failed(&self, endpoint: &Endpoint, error: &RoadError) -> bool {
         metrics::counter!("tribune.wan.attempts_failed", "datacenter" => endpoint.datacenter.to_string())
             .increment(1);
-        let is_first = self.peers.lock().failed(endpoint, Instant::now(), rand::random());
+        let salt = self.chance();
+        let is_first = self.peers.lock().failed(endpoint, Instant::now(), salt);
         if is_first {
             tracing::info!(address = %endpoint.address, datacenter = %endpoint.datacenter, %error, "a node does not answer; others are asked");
         } else {
@@ -288,6 +298,8 @@ impl<'a> Race<'a> {
         send_next(&mut attempts, &mut under_way);
         loop {
             tokio::select! {
+                // An answer that is there counts, although the time is up.
+                biased;
                 Some((endpoint, begun, result)) = attempts.next() => {
                     under_way.retain(|held| *held != endpoint);
                     match result {

@@ -48,7 +48,7 @@ pub(crate) trait Carrier: Send + Sync + 'static {
     fn heard(&self, datacenter: &Datacenter) -> Option<Instant>;
 }
 
-/// How answers are kept.
+/// How answers are fetched and kept.
 #[derive(Debug, Clone)]
 pub struct ExchangeConfig {
     /// Memory for kept answers, in bytes (default 64 MiB).
@@ -68,6 +68,9 @@ pub struct ExchangeConfig {
     /// Whether answers about other datacenters give the addresses tagged `wan`, and all answers say so
     /// (`translate_wan_addrs`; default no).
     pub translates: bool,
+    /// What chance is drawn from: which of several like nodes is asked, and how long one rests. Random by default; a
+    /// simulation sets it.
+    pub seed: u64,
 }
 
 impl Default for ExchangeConfig {
@@ -80,6 +83,7 @@ impl Default for ExchangeConfig {
             kept_fresh_max: 256,
             idle_max: Duration::from_secs(600),
             translates: false,
+            seed: rand::random(),
         }
     }
 }

@@ -43,7 +43,7 @@ impl Forwarder {
         roster: Arc<dyn Roster>,
         config: ExchangeConfig,
     ) -> Self {
-        let courier = Courier::new(own.clone(), road);
+        let courier = Courier::new(own.clone(), road, config.seed);
         let route = Arc::new(Route { own, courier, roster, detours: Mutex::default() });
         let exchange = Arc::new(Exchange::new(route.clone(), config));
         Self { route, exchange }

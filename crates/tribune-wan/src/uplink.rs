@@ -36,7 +36,7 @@ impl Uplink {
         roster: Arc<dyn Roster>,
         config: ExchangeConfig,
     ) -> Self {
-        let line = Arc::new(Line { courier: Courier::new(own.clone(), road), own, roster });
+        let line = Arc::new(Line { courier: Courier::new(own.clone(), road, config.seed), own, roster });
         let config = ExchangeConfig { keeps_discovery: true, ..config };
         let exchange = Arc::new(Exchange::new(line.clone(), config));
         Self { node, line, exchange }
