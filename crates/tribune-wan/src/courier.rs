@@ -62,6 +62,8 @@ const ATTEMPTS_MAX: usize = 3;
 pub(crate) enum Undelivered {
     /// It was not processed, or asking again does no harm.
     NotSent,
+    /// It was not processed: who is there does not know our datacenter.
+    Strange,
     /// It is a write, and may have been processed.
     Unsure(String),
     /// It cannot be sent at all.
@@ -120,6 +122,21 @@ impl Courier {
         if let Err(failure) = parcel.to_request() {
             return Err(Undelivered::Unfit(failure));
         }
+        let delivered = self.try_deliver(candidates, parcel, patience).await;
+        match delivered {
+            Err(Undelivered::NotSent) if self.reach.peers.lock().are_strange(candidates) => {
+                Err(Undelivered::Strange)
+            }
+            delivered => delivered,
+        }
+    }
+
+    async fn try_deliver(
+        &self,
+        candidates: &[Candidate],
+        parcel: &Parcel,
+        patience: Duration,
+    ) -> Result<Response<FarBody>, Undelivered> {
         let salt = self.reach.chance();
         let order = self.reach.peers.lock().choose(candidates, Instant::now(), salt);
         if order.is_empty() {
@@ -237,7 +254,15 @@ impl Reach {
             };
             let body_ends = deadline + BODY_MAX;
             let sent = tokio::time::timeout_at(deadline, self.road.send(&to, request, body_ends)).await;
-            let result = sent.unwrap_or_else(|_| Err(RoadError::Lost("no answer in time".to_owned())));
+            let result = match sent {
+                Ok(Ok(response)) if Failure::is_strange_to(&response) => {
+                    // It may have just started; others there know us, or will tell it.
+                    self.peers.lock().estranged(&to, Instant::now());
+                    Err(RoadError::NotSent(format!("it does not know datacenter {}", self.own)))
+                }
+                Ok(result) => result,
+                Err(_) => Err(RoadError::Lost("no answer in time".to_owned())),
+            };
             (to, begun, result)
         })
     }

@@ -4,11 +4,14 @@ use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Response, StatusCode, header};
 use tribune_api::ApiError;
 use tribune_api::error::{NO_KNOWN_SERVERS, NO_PATH_TO_DATACENTER, REMOTE_DC_UNREACHABLE};
+use tribune_core::Datacenter;
 
 use crate::body::{FarBody, whole};
 
 /// Tells a node that the failure is the road's and not the answer; never shown to clients.
 pub(crate) const FAILURE: HeaderName = HeaderName::from_static("x-tribune-failure");
+/// The word of a gateway that does not know the asker's datacenter.
+const STRANGER: &str = "stranger";
 
 /// What went wrong on the way.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -19,6 +22,17 @@ pub enum Failure {
     /// The datacenter is known, but nobody there answers now. Nothing was done.
     #[error("{REMOTE_DC_UNREACHABLE}")]
     Unreachable,
+    /// The datacenter is known, but its servers do not know ours: not yet, when they have just started, or because
+    /// nobody has introduced it. Nothing was done.
+    #[error(
+        "datacenter {from} is not federated with {there}: have one of its servers join (`tribune join -wan`)"
+    )]
+    Stranger {
+        /// Whom they do not know.
+        from: Datacenter,
+        /// Whose servers they are.
+        there: Datacenter,
+    },
     /// A client agent reaches none of its servers. Nothing was done.
     #[error("{NO_KNOWN_SERVERS}")]
     NoServers,
@@ -41,6 +55,7 @@ impl Failure {
     fn status(&self) -> StatusCode {
         match self {
             Self::Refused(status, _) => *status,
+            Self::Stranger { .. } => StatusCode::FORBIDDEN,
             _ => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
@@ -49,7 +64,7 @@ impl Failure {
     fn word(&self) -> Option<&'static str> {
         match self {
             Self::Unknown => Some("unknown"),
-            Self::Unreachable | Self::NoServers => Some("unreachable"),
+            Self::Unreachable | Self::NoServers | Self::Stranger { .. } => Some("unreachable"),
             Self::Unsure(_) | Self::Refused(..) => None,
         }
     }
@@ -60,6 +75,18 @@ impl Failure {
             b"unknown" => Some(Self::Unknown),
             _ => Some(Self::Unreachable),
         }
+    }
+
+    /// Whether a gateway has answered that it does not know the datacenter it was asked from.
+    pub(crate) fn is_strange_to<B>(response: &Response<B>) -> bool {
+        response.headers().get(FAILURE).is_some_and(|word| word.as_bytes() == STRANGER.as_bytes())
+    }
+
+    /// What a gateway tells one whose datacenter it does not know.
+    pub(crate) fn to_stranger(&self) -> Response<FarBody> {
+        let mut response = self.to_response();
+        response.headers_mut().insert(FAILURE, HeaderValue::from_static(STRANGER));
+        response
     }
 
     /// What a client is told.

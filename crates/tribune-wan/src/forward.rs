@@ -138,6 +138,15 @@ impl Carrier for Route {
             Err(Undelivered::Unsure(reason)) => Err(Failure::Unsure(reason)),
             Err(Undelivered::Unfit(failure)) => Err(failure),
             Err(Undelivered::NotSent) => self.around(datacenter, &detours, &parcel).await,
+            Err(Undelivered::Strange) => {
+                let around = self.around(datacenter, &detours, &parcel).await;
+                around.map_err(|failure| match failure {
+                    Failure::Unreachable => {
+                        Failure::Stranger { from: self.own.clone(), there: datacenter.clone() }
+                    }
+                    other => other,
+                })
+            }
         }
     }
 
@@ -160,7 +169,7 @@ impl Route {
             Ok(response) => self.passed(datacenter, response),
             Err(Undelivered::Unsure(reason)) => Err(Failure::Unsure(reason)),
             Err(Undelivered::Unfit(failure)) => Err(failure),
-            Err(Undelivered::NotSent) => Err(Failure::Unreachable),
+            Err(Undelivered::NotSent | Undelivered::Strange) => Err(Failure::Unreachable),
         }
     }
 
@@ -179,7 +188,7 @@ impl Route {
             let response = match self.courier.deliver(&left, parcel, span).await {
                 Ok(response) => response,
                 Err(Undelivered::Unsure(reason)) => return Err(Failure::Unsure(reason)),
-                Err(Undelivered::NotSent | Undelivered::Unfit(_)) => break,
+                Err(Undelivered::NotSent | Undelivered::Strange | Undelivered::Unfit(_)) => break,
             };
             let through = answered_by(&response);
             match Failure::in_response(&response) {

@@ -80,10 +80,7 @@ impl<S> Gateway<S> {
             )));
         }
         if !self.forwarder.datacenters().contains(from) {
-            return Err(forbidden(format!(
-                "datacenter {from} is not federated with {}: have one of its servers join (`tribune join -wan`)",
-                self.own
-            )));
+            return Err(Failure::Stranger { from: from.clone(), there: self.own.clone() });
         }
         Ok(from.clone())
     }
@@ -159,7 +156,11 @@ where
         let mut response = answered.unwrap_or_else(|failure| {
             let from = peer.map(|peer| peer.datacenter.to_string());
             tracing::debug!(?from, error = %failure, "a request of another datacenter was not answered");
-            failure.to_peer().map(DcBody::Far)
+            let told = match failure {
+                Failure::Stranger { .. } => failure.to_stranger(),
+                _ => failure.to_peer(),
+            };
+            told.map(DcBody::Far)
         });
         if let Ok(own) = HeaderValue::from_str(self.own.as_str()) {
             response.headers_mut().insert(FROM, own);

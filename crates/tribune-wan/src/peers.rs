@@ -76,6 +76,8 @@ struct Score {
     rests_until: Option<Instant>,
     /// Whether somebody knocks at it until it opens.
     is_nursed: bool,
+    /// Whether its last answer was that it does not know our datacenter.
+    is_strange: bool,
     last_wanted: Instant,
 }
 
@@ -89,6 +91,7 @@ impl Score {
             last_success: None,
             rests_until: None,
             is_nursed: false,
+            is_strange: false,
             last_wanted: now,
         }
     }
@@ -197,10 +200,22 @@ impl Peers {
         let weight = 1.0 - remaining(now.saturating_duration_since(score.updated)).min(0.75);
         score.decay(now);
         (score.failures_in_row, score.rests_until, score.last_success) = (0, None, Some(now));
-        score.is_nursed = false;
+        (score.is_nursed, score.is_strange) = (false, false);
         if let Some(took) = took.map(|took| took.as_secs_f64()) {
             score.round_trip = Some(score.round_trip.map_or(took, |old| old + (took - old) * weight));
         }
+    }
+
+    /// Notes that the node does not know our datacenter; to be followed by [`Peers::failed`].
+    pub(crate) fn estranged(&mut self, endpoint: &Endpoint, now: Instant) {
+        self.scores.entry(endpoint.clone()).or_insert_with(|| Score::new(now)).is_strange = true;
+    }
+
+    /// Whether one of the candidates does not know our datacenter.
+    pub(crate) fn are_strange(&self, candidates: &[Candidate]) -> bool {
+        candidates
+            .iter()
+            .any(|candidate| self.scores.get(&candidate.endpoint).is_some_and(|score| score.is_strange))
     }
 
     /// Notes that there was no answer, and has the node rest. Whether the caller is to nurse it, which it then must.

@@ -136,7 +136,7 @@ impl Carrier for Line {
                     Ok(response)
                 }
             },
-            Err(Undelivered::NotSent) => Err(Failure::NoServers),
+            Err(Undelivered::NotSent | Undelivered::Strange) => Err(Failure::NoServers),
             Err(Undelivered::Unsure(reason)) => Err(Failure::Unsure(reason)),
             Err(Undelivered::Unfit(failure)) => Err(failure),
         }

@@ -123,6 +123,44 @@ async fn when_nobody_reaches_it_the_answer_comes_within_a_second_and_then_fast()
     assert_eq!(farthest, Some("dc1".len()), "nobody made a second detour");
 }
 
+/// A gateway that has just started knows nobody yet: that is no answer of its datacenter.
+#[tokio::test(start_paused = true)]
+async fn a_gateway_that_does_not_know_us_yet_is_passed_over() {
+    let newcomer = |world: &World, name: &'static str| {
+        // Its own world holds nobody else.
+        let alone = World::default();
+        let forwarder = alone.forwarder("dc2");
+        let rpc = RpcService::new(dc("dc2"), Arc::new(Shelf::default()), Some(forwarder.clone()));
+        let gateway =
+            Gateway::new(dc("dc2"), tower::service_fn(|request| api("dc2", request)), rpc, forwarder);
+        world.put("dc2", name, move |request: Request<Bytes>| {
+            let gateway = gateway.clone();
+            async move { gateway.oneshot(request.map(Full::new)).await.unwrap().map(tribune_wan::far_body) }
+        });
+    };
+    let write = || Request::put("/v1/kv/a").body(Full::new(Bytes::from_static(b"v"))).unwrap();
+    let world = World::default();
+    world.put_echo("dc1", "home", Duration::ZERO);
+    for name in ["new1", "new2"] {
+        newcomer(&world, name);
+    }
+    let forwarder = world.forwarder("dc1");
+    for _ in 0..3 {
+        // When nobody else is there, the client learns why.
+        let (status, _, body) = ask(&forwarder, "dc2", "/v1/kv/a").await;
+        assert_eq!(status, 403);
+        assert!(body.contains("dc1 is not federated with dc2"), "{body}");
+    }
+    put_server(&world, "dc2");
+    let forwarder = world.forwarder("dc1");
+    for _ in 0..20 {
+        let (status, _, body) = ask(&forwarder, "dc2", "/v1/kv/a").await;
+        assert_eq!((status, body.as_str()), (200, "dc2 /v1/kv/a "));
+        let (status, _, body) = read(world.forwarder("dc1").answer(&dc("dc2"), write()).await).await;
+        assert_eq!((status, body.as_str()), (200, "dc2 /v1/kv/a v"));
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn one_datacenter_cannot_take_all_places() {
     let world = World::default();
