@@ -66,8 +66,8 @@ pub(crate) enum Undelivered {
     Strange,
     /// It is a write, and may have been processed.
     Unsure(String),
-    /// It cannot be sent at all.
-    Unfit(Failure),
+    /// It cannot be sent at all, or must not be sent again.
+    Over(Failure),
 }
 
 /// Sends parcels, and knocks at nodes that did not answer until they do.
@@ -120,7 +120,7 @@ impl Courier {
         patience: Duration,
     ) -> Result<Response<FarBody>, Undelivered> {
         if let Err(failure) = parcel.to_request() {
-            return Err(Undelivered::Unfit(failure));
+            return Err(Undelivered::Over(failure));
         }
         let delivered = self.try_deliver(candidates, parcel, patience).await;
         match delivered {
@@ -145,7 +145,7 @@ impl Courier {
         }
         match parcel.kind {
             Kind::Read => Race { courier: self, parcel, order, begun: Instant::now(), patience }.run().await,
-            Kind::Wait(_) | Kind::Write => self.one_by_one(order, parcel, patience).await,
+            Kind::Wait(_) | Kind::Stand(_) | Kind::Write => self.one_by_one(order, parcel, patience).await,
         }
     }
 
@@ -166,14 +166,18 @@ impl Courier {
             let (_, sent, result) = attempt.await;
             match result {
                 Ok(response) => {
-                    let waited = matches!(parcel.kind, Kind::Wait(_));
+                    let waited = matches!(parcel.kind, Kind::Wait(_) | Kind::Stand(_));
                     self.reach.answered(&endpoint, (!waited).then(|| sent.elapsed()));
                     return Ok(response);
                 }
                 Err(error) => {
                     self.failed(&endpoint, &error);
-                    if let (Kind::Write, RoadError::Lost(reason)) = (parcel.kind, error) {
-                        return Err(Undelivered::Unsure(reason));
+                    match (parcel.kind, error) {
+                        (Kind::Write, RoadError::Lost(reason)) => return Err(Undelivered::Unsure(reason)),
+                        (Kind::Stand(_), RoadError::Lost(_)) => {
+                            return Err(Undelivered::Over(Failure::Unreachable));
+                        }
+                        _ => {}
                     }
                     // A parcel that waits may have been there for minutes: that says nothing against the others.
                     knock_until = Instant::now() + patience;

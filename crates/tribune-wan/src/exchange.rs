@@ -271,7 +271,7 @@ impl Exchange {
         let (carrier, datacenter, parcel) = (self.carrier.clone(), datacenter.clone(), parcel.clone());
         // Those who wait for something newer wait with others who know as much.
         let flight_key: Arc<str> = match parcel.kind {
-            Kind::Wait(_) => format!("{key}\n{}", parcel.query).into(),
+            Kind::Wait(_) | Kind::Stand(_) => format!("{key}\n{}", parcel.query).into(),
             Kind::Read | Kind::Write => key.clone(),
         };
         let fly = move || async move {

@@ -136,7 +136,7 @@ impl Carrier for Route {
         match self.courier.deliver(&straight, &parcel, patience + distance).await {
             Ok(response) => self.passed(datacenter, response),
             Err(Undelivered::Unsure(reason)) => Err(Failure::Unsure(reason)),
-            Err(Undelivered::Unfit(failure)) => Err(failure),
+            Err(Undelivered::Over(failure)) => Err(failure),
             Err(Undelivered::NotSent) => self.around(datacenter, &detours, &parcel).await,
             Err(Undelivered::Strange) => {
                 let around = self.around(datacenter, &detours, &parcel).await;
@@ -168,7 +168,7 @@ impl Route {
         match self.courier.deliver(&straight, &parcel, patience).await {
             Ok(response) => self.passed(datacenter, response),
             Err(Undelivered::Unsure(reason)) => Err(Failure::Unsure(reason)),
-            Err(Undelivered::Unfit(failure)) => Err(failure),
+            Err(Undelivered::Over(failure)) => Err(failure),
             Err(Undelivered::NotSent | Undelivered::Strange) => Err(Failure::Unreachable),
         }
     }
@@ -188,7 +188,7 @@ impl Route {
             let response = match self.courier.deliver(&left, parcel, span).await {
                 Ok(response) => response,
                 Err(Undelivered::Unsure(reason)) => return Err(Failure::Unsure(reason)),
-                Err(Undelivered::NotSent | Undelivered::Strange | Undelivered::Unfit(_)) => break,
+                Err(Undelivered::NotSent | Undelivered::Strange | Undelivered::Over(_)) => break,
             };
             let through = answered_by(&response);
             match Failure::in_response(&response) {

@@ -62,6 +62,9 @@ pub(crate) enum Kind {
     Read,
     /// It changes nothing and is answered after this time at the latest.
     Wait(Duration),
+    /// Like one that waits, and its sender relies on it to stand: when it is lost on its way he must learn of it, so
+    /// that it is not sent again elsewhere.
+    Stand(Duration),
     /// It may change something: never sent again once it may have been processed.
     Write,
 }
@@ -100,7 +103,7 @@ impl Parcel {
     /// How long its answer may take from a node that is there.
     pub(crate) fn answer_time(&self) -> Duration {
         match self.kind {
-            Kind::Wait(wait) => wait + wait / 16 + WAIT_GRACE,
+            Kind::Wait(wait) | Kind::Stand(wait) => wait + wait / 16 + WAIT_GRACE,
             Kind::Write if self.path == SNAPSHOT_PATH => SNAPSHOT_TIME_MAX,
             Kind::Read | Kind::Write => ANSWER_TIME_MAX,
         }

@@ -168,7 +168,8 @@ impl Keeper {
         parcel.query = parcel::without(&parcel.query, &["index", "wait"]);
         parcel.query = parcel::with_pair(&parcel.query, "index", &index.to_string());
         parcel.query = parcel::with_pair(&parcel.query, "wait", &format!("{}s", WAIT.as_secs()));
-        parcel.kind = Kind::Wait(WAIT);
+        // While it stands, signs of life confirm the entry; whoever passes it on elsewhere would leave a gap.
+        parcel.kind = Kind::Stand(WAIT);
         let Ok(response) = self.carrier.carry(&self.datacenter, parcel).await else { return Asked::Nothing };
         match collect(response).await {
             Ok(answer) => Asked::Answer(answer),

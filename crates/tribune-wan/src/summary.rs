@@ -224,7 +224,7 @@ impl Shared {
 async fn ask(carrier: &dyn Carrier, datacenter: &Datacenter, index: Index) -> Result<SummaryAnswer, Failure> {
     let wait_ms = u64::try_from(WAIT.as_millis()).unwrap_or(u64::MAX);
     let question = SummaryQuestion { index, wait_ms };
-    let kind = if index > Index(0) { Kind::Wait(WAIT) } else { Kind::Read };
+    let kind = if index > Index(0) { Kind::Stand(WAIT) } else { Kind::Read };
     let parcel = Parcel::internal(SUMMARY_PATH, rpc::pack(&question)?, kind);
     let response = carrier.carry(datacenter, parcel).await?;
     let status = response.status();

@@ -138,7 +138,7 @@ impl Carrier for Line {
             },
             Err(Undelivered::NotSent | Undelivered::Strange) => Err(Failure::NoServers),
             Err(Undelivered::Unsure(reason)) => Err(Failure::Unsure(reason)),
-            Err(Undelivered::Unfit(failure)) => Err(failure),
+            Err(Undelivered::Over(failure)) => Err(failure),
         }
     }
 

@@ -215,6 +215,40 @@ async fn an_answer_that_has_become_too_long_to_keep_is_passed_on_and_not_asked_f
     assert_eq!((body.len(), seen(&headers)), (9 << 20, ("MISS", None)));
 }
 
+/// The question that stands for an entry is lost with one gateway, and hangs at the other: signs of life from there
+/// say nothing about the entry.
+#[tokio::test(start_paused = true)]
+async fn an_entry_whose_question_does_not_stand_any_more_ages() {
+    let (world, shelf) = (World::default(), Arc::new(Shelf::default()));
+    shelf.register("web", "n1");
+    let standing = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    for name in ["a", "b"] {
+        let (shelf, standing) = (shelf.clone(), standing.clone());
+        world.put("dc2", name, move |request: Request<Bytes>| {
+            let (shelf, standing) = (shelf.clone(), standing.clone());
+            async move {
+                if !request.uri().to_string().contains("index=") {
+                    return count(&shelf, &request).await;
+                }
+                let is_first = standing.fetch_add(1, std::sync::atomic::Ordering::Relaxed) == 0;
+                tokio::time::sleep(if is_first { secs(5) } else { secs(3600) }).await;
+                answer("lost on its way")
+            }
+        });
+    }
+    let forwarder = world.forwarder("dc1");
+    assert_eq!(seen(&ask(&forwarder, "dc2", CACHED).await.1), ("MISS", None));
+    for name in ["a", "b"] {
+        world.link(name, Link::OneWay);
+    }
+    tokio::time::sleep(secs(20)).await;
+    shelf.register("web", "n2");
+    let (_, headers, body) = ask_with(&forwarder, "max-age=60").await;
+    let (cache, age) = seen(&headers);
+    assert_eq!((cache, body.as_str()), ("HIT", "1"));
+    assert!(age.is_some_and(|age| (13..=20).contains(&age)), "{age:?}");
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_gateway_without_a_place_takes_nothing_away_from_the_cache() {
     let (world, shelf) = (World::default(), Arc::new(Shelf::default()));
