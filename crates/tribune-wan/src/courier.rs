@@ -261,8 +261,7 @@ impl Reach {
             let result = match sent {
                 Ok(Ok(response)) if Failure::is_strange_to(&response) => {
                     // It may have just started; others there know us, or will tell it.
-                    self.peers.lock().estranged(&to, Instant::now());
-                    Err(RoadError::NotSent(format!("it does not know datacenter {}", self.own)))
+                    Err(RoadError::Strange(format!("datacenter {}", self.own)))
                 }
                 Ok(result) => result,
                 Err(_) => Err(RoadError::Lost("no answer in time".to_owned())),
@@ -283,7 +282,14 @@ impl Reach {
         metrics::counter!("tribune.wan.attempts_failed", "datacenter" => endpoint.datacenter.to_string())
             .increment(1);
         let salt = self.chance();
-        let is_first = self.peers.lock().failed(endpoint, Instant::now(), salt);
+        let is_first = {
+            let mut peers = self.peers.lock();
+            let is_first = peers.failed(endpoint, Instant::now(), salt);
+            if matches!(error, RoadError::Strange(_)) {
+                peers.estranged(endpoint);
+            }
+            is_first
+        };
         if is_first {
             tracing::info!(address = %endpoint.address, datacenter = %endpoint.datacenter, %error, "a node does not answer; others are asked");
         } else {

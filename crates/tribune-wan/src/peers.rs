@@ -76,7 +76,7 @@ struct Score {
     rests_until: Option<Instant>,
     /// Whether somebody knocks at it until it opens.
     is_nursed: bool,
-    /// Whether its last answer was that it does not know our datacenter.
+    /// Whether its last failure was that it does not know our datacenter.
     is_strange: bool,
     last_wanted: Instant,
 }
@@ -206,9 +206,11 @@ impl Peers {
         }
     }
 
-    /// Notes that the node does not know our datacenter; to be followed by [`Peers::failed`].
-    pub(crate) fn estranged(&mut self, endpoint: &Endpoint, now: Instant) {
-        self.scores.entry(endpoint.clone()).or_insert_with(|| Score::new(now)).is_strange = true;
+    /// Notes that the failure just noted was one of a node that is there and does not know our datacenter.
+    pub(crate) fn estranged(&mut self, endpoint: &Endpoint) {
+        if let Some(score) = self.scores.get_mut(endpoint) {
+            score.is_strange = true;
+        }
     }
 
     /// Whether one of the candidates does not know our datacenter.
@@ -223,6 +225,7 @@ impl Peers {
         let score = self.scores.entry(endpoint.clone()).or_insert_with(|| Score::new(now));
         score.decay(now);
         score.failures += 1.0;
+        score.is_strange = false;
         score.failures_in_row = score.failures_in_row.saturating_add(1);
         let rest = REST_MIN.saturating_mul(1 << (score.failures_in_row - 1).min(4)).min(REST_MAX);
         score.rests_until = Some(now + rest.mul_f64(spread(endpoint, salt).min(1.0)));

@@ -27,6 +27,9 @@ pub enum RoadError {
     /// It was certainly not processed.
     #[error("not sent: {0}")]
     NotSent(String),
+    /// It was certainly not processed: whoever is there does not know our datacenter, or not yet.
+    #[error("not known there: {0}")]
+    Strange(String),
     /// It may have been processed.
     #[error("no answer: {0}")]
     Lost(String),

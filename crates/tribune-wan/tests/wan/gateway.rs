@@ -151,6 +151,16 @@ async fn a_gateway_that_does_not_know_us_yet_is_passed_over() {
         assert_eq!(status, 403);
         assert!(body.contains("dc1 is not federated with dc2"), "{body}");
     }
+    // What was so is not told for ever: now nobody is there.
+    for name in ["new1", "new2"] {
+        world.link(name, Link::Closed);
+    }
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    let (status, _, body) = ask(&forwarder, "dc2", "/v1/kv/a").await;
+    assert_eq!((status, body.as_str()), (500, "Remote DC has no server currently reachable"));
+    for name in ["new1", "new2"] {
+        world.link(name, Link::Up(Duration::from_millis(1)));
+    }
     put_server(&world, "dc2");
     let forwarder = world.forwarder("dc1");
     for _ in 0..20 {
