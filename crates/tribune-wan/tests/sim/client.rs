@@ -23,11 +23,13 @@ use crate::world::World;
 /// A question that cannot be answered ends within this time at no distance: the way straight there, one around it and
 /// a last one that begins at the last moment, and a flight that is waited for before.
 const UNREACHABLE_MAX: Duration = Duration::from_millis(1_600);
+/// How long an answer may take from somebody who was there three seconds ago: a write may meet one connection that is
+/// dead and not known to be.
+const ANSWER_MAX: Duration = Duration::from_secs(10);
 /// Every question that does not wait ends within this time, however slowly the other side answers while it shows
 /// that it is there: one answer's time straight, one around, and both once more when an answer breaks off.
 const PLAIN_MAX: Duration = Duration::from_secs(45);
-/// A write is tried once per way, and only where somebody has shown that he is there: in the last three seconds, so
-/// that it may meet one connection that is dead and not known to be.
+/// A write is sent once, after ways that were found closed, and waits for its answer straight and on one way around.
 const WRITE_MAX: Duration = Duration::from_secs(25);
 /// What a blocking question may take beyond its wait and the sixteenth that servers add.
 const WAIT_BEYOND_MAX: Duration = Duration::from_secs(45);
@@ -331,7 +333,7 @@ impl Client {
         self.expect(took <= most, || format!("{kind} took {took:?}"));
         if said.alone {
             let (what, most) = match kind {
-                "write" => ("unreachable for a write", UNREACHABLE_MAX + said.distance + SILENCE_MAX),
+                "write" => ("unreachable for a write", UNREACHABLE_MAX + said.distance + ANSWER_MAX),
                 "waiting" => ("unreachable for what waits", most),
                 _ => ("unreachable", UNREACHABLE_MAX + said.distance),
             };
