@@ -31,7 +31,7 @@ const CLIENTS: usize = 2;
 /// Until everybody knows everybody for the first time.
 const BEGINNING: Duration = Duration::from_secs(30);
 /// How long everything goes wrong, in simulated time.
-const CHAOS: Duration = Duration::from_secs(60);
+pub(crate) const CHAOS: Duration = Duration::from_secs(60);
 /// How long clients may take to end: the longest question.
 const CLIENTS_END: Duration = Duration::from_secs(120);
 /// Within this time after everything is mended, all know all.
@@ -66,19 +66,19 @@ pub(crate) struct Outcome {
     pub(crate) trace: String,
 }
 
-/// Runs a seed.
-pub(crate) fn run(seed: u64, is_loud: bool) -> Outcome {
+/// Runs a seed, with so much time for everything to go wrong.
+pub(crate) fn run(seed: u64, chaos: Duration, is_loud: bool) -> Outcome {
     let mut builder = tokio::runtime::Builder::new_current_thread();
     builder.enable_time().start_paused(true);
     builder.build().unwrap().block_on(async move {
         let world = Arc::new(World::new(seed, is_loud));
-        live(&world).await;
+        live(&world, chaos).await;
         let (summary, trace) = world.oracle.summary();
         Outcome { broken: world.oracle.broken(), summary, trace }
     })
 }
 
-async fn live(world: &Arc<World>) {
+async fn live(world: &Arc<World>, chaos: Duration) {
     let mut dice = StdRng::seed_from_u64(world.seed ^ 0xc1a5);
     let mut tasks = JoinSet::new();
     for number in 0..world.plans.len() {
@@ -96,7 +96,7 @@ async fn live(world: &Arc<World>) {
     for client in 0..DATACENTERS * CLIENTS {
         clients.spawn(Client::new(world.clone(), client as u64, client % DATACENTERS).run());
     }
-    chaos::rage(world, &mut dice, Instant::now() + CHAOS).await;
+    chaos::rage(world, &mut dice, Instant::now() + chaos).await;
     world.oracle.note("the chaos ends");
     world.count_failed();
     chaos::mend(world).await;
