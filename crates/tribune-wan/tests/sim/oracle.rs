@@ -8,6 +8,8 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 use tribune_core::Datacenter;
 
+use crate::fate::Fate;
+
 /// What came of a write, as its client was told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Verdict {
@@ -27,6 +29,8 @@ struct Write {
 pub(crate) struct Oracle {
     begun: Instant,
     is_loud: bool,
+    /// Over when a promise is broken.
+    pub(crate) is_broken: Fate,
     inside: Mutex<Inside>,
 }
 
@@ -42,7 +46,7 @@ struct Inside {
 
 impl Oracle {
     pub(crate) fn new(is_loud: bool) -> Self {
-        Self { begun: Instant::now(), is_loud, inside: Mutex::default() }
+        Self { begun: Instant::now(), is_loud, is_broken: Fate::default(), inside: Mutex::default() }
     }
 
     /// Notes an event in the trace.
@@ -74,6 +78,7 @@ impl Oracle {
         let what = format!("BROKEN: {}", what());
         self.note(&what);
         self.inside.lock().broken.get_or_insert(what);
+        self.is_broken.end();
     }
 
     pub(crate) fn broken(&self) -> Option<String> {
