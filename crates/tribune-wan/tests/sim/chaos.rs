@@ -23,7 +23,7 @@ pub(crate) async fn rage(world: &Arc<World>, dice: &mut StdRng, end: Instant) {
             11 => kill(world, dice),
             // Some runs never see all links mended, so that the dead are taken for dead.
             12 => {
-                if world.seed % 2 == 0 {
+                if world.seed.is_multiple_of(2) {
                     mend_all(world)
                 }
             }
