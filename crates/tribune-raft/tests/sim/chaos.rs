@@ -67,12 +67,7 @@ fn trouble(world: &World, dice: &mut StdRng) {
 
 async fn cut_all_power(world: &World) {
     world.note("the power fails everywhere");
-    for number in 1..=SERVERS {
-        world.disks[&number].cut_power();
-    }
-    for number in 1..=SERVERS {
-        world.crash(number).await;
-    }
+    world.crash_all().await;
     for number in 1..=SERVERS {
         world.start(number).await;
     }

@@ -164,6 +164,20 @@ impl World {
         replica.kill().await;
     }
 
+    /// Ends all servers by a power cut. None counts as running while the others end: it would be taken for one whose
+    /// disk has failed.
+    pub(crate) async fn crash_all(&self) {
+        let running = std::mem::take(&mut *self.running.borrow_mut());
+        for disk in self.disks.values() {
+            disk.cut_power();
+        }
+        for (number, replica) in running {
+            self.note(&format!("server {number} loses its power"));
+            self.fabric.disconnect(&id(number));
+            replica.kill().await;
+        }
+    }
+
     /// Ends a server in good order.
     pub(crate) async fn stop(&self, number: usize) {
         let Some(replica) = self.running.borrow_mut().remove(&number) else { return };
