@@ -39,10 +39,7 @@ mod types;
 
 #[cfg(feature = "testing")]
 pub mod fabric;
-#[cfg(feature = "testing")]
 pub mod faults;
-#[cfg(not(feature = "testing"))]
-mod faults;
 #[cfg(feature = "testing")]
 pub mod simulation;
 

@@ -1,5 +1,5 @@
-//! Planted faults that need a scene of their own: each is found by the test named after it. The simulation finds the
-//! others. A fault is planted for a whole process, so each scene runs in a child.
+//! Planted faults that need a scene of their own; which one is in `Fault::found_by`. The simulation finds the others.
+//! A fault is planted for a whole process, so each scene runs in a child.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 #[path = "harness/cluster.rs"]
@@ -14,8 +14,11 @@ use harness::{propose, register};
 use tokio::time::Instant;
 use tribune_core::state::Record;
 use tribune_core::{Folded, NodeName, Outcome, State, Topic};
-use tribune_raft::faults::Fault;
-use tribune_raft::{Config, Consistency, Error, Method};
+use tribune_raft::faults::{Fault, Finder};
+use tribune_raft::{AdminError, Config, Consistency, Error, Method, Progress};
+
+/// After it a server that does not answer counts as gone, at the usual times.
+const SILENCE: Option<Duration> = Some(Duration::from_secs(1));
 
 const FAULT: &str = "TRIBUNE_PLANTED_FAULT";
 
@@ -51,8 +54,17 @@ fn on_stage() -> bool {
 }
 
 #[test]
-fn a_write_sent_again_blindly_is_found() {
-    check("scene_of_a_lost_answer", Fault::ResentBlindly);
+fn planted_faults_are_found_in_their_scenes() {
+    if std::env::var(FAULT).is_ok() {
+        return;
+    }
+    std::thread::scope(|threads| {
+        for fault in Fault::ALL {
+            if let Finder::Scene(scene) = fault.found_by() {
+                threads.spawn(move || check(scene, fault));
+            }
+        }
+    });
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -72,11 +84,6 @@ async fn scene_of_a_lost_answer() {
     cluster.end().await;
 }
 
-#[test]
-fn a_restored_state_with_its_old_indexes_is_found() {
-    check("scene_of_a_restore", Fault::RestoredUnchanged);
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn scene_of_a_restore() {
     if !on_stage() {
@@ -92,11 +99,6 @@ async fn scene_of_a_restore() {
     let after = cluster.get(1).state().index_of(&web);
     assert!(after > before, "FOUND: the index fell from {before} to {after}");
     cluster.end().await;
-}
-
-#[test]
-fn a_vote_that_is_not_saved_is_found() {
-    check("scene_of_a_forgotten_vote", Fault::VoteNotSaved);
 }
 
 /// A server that has voted in a term must still know so after a restart, or it could vote twice.
@@ -123,11 +125,6 @@ async fn scene_of_a_forgotten_vote() {
     let known = again.cluster().term;
     assert!(known >= term, "FOUND: it voted in term {term} and knows of term {known} only");
     cluster.end().await;
-}
-
-#[test]
-fn a_lease_that_outlives_its_leader_is_found() {
-    check("scene_of_a_handover", Fault::LeaseKeptInHandover);
 }
 
 /// Once leading is being handed over, the old leader may not answer by its lease.
@@ -171,5 +168,54 @@ async fn scene_of_a_handover() {
         // Whatever came of it.
         let _ = handing_over.await;
     }
+    cluster.end().await;
+}
+
+/// A leader that nobody hears any more may not answer by its lease once another could lead.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn scene_of_a_leader_cut_off() {
+    if !on_stage() {
+        return;
+    }
+    let cluster = Cluster::found(3).await;
+    let old = cluster.leader().await;
+    propose(cluster.get(old), register(1, "web")).await;
+    let others: Vec<usize> = (1..=3).filter(|number| *number != old).collect();
+    others.iter().for_each(|other| cluster.fabric.cut(&id(old), &id(*other)));
+    let new = cluster.leader_among(&others).await;
+    propose(cluster.get(new), register(2, "web")).await;
+    let reading = cluster.get(old).read(Consistency::Default);
+    if let Ok(Ok(state)) = tokio::time::timeout(Duration::from_millis(50), reading).await {
+        assert!(holds(&state, 2), "FOUND: a default read misses an acknowledged write");
+    }
+    cluster.end().await;
+}
+
+/// A vote may only be taken from a server if those that are left with one can agree without it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn scene_of_a_vote_too_many() {
+    if !on_stage() {
+        return;
+    }
+    let mut cluster =
+        Cluster::found_with(3, |config| Config { rpc_hold_timeout: Duration::from_millis(800), ..config })
+            .await;
+    let leader = cluster.leader().await;
+    let others: Vec<usize> = (1..=3).filter(|number| *number != leader).collect();
+    cluster.kill(others[0]).await;
+    // Once the leader knows that it is gone, the other's vote is needed.
+    let deadline = Instant::now() + cluster::PATIENCE;
+    let refused = loop {
+        assert!(Instant::now() < deadline, "the leader does not miss a server that is gone");
+        let lost = |one: &Progress| one.server.id == id(others[0]) && one.last_contact > SILENCE;
+        let progress = cluster.get(leader).admin().progress().await.unwrap();
+        if progress.iter().any(lost) {
+            break cluster.get(leader).admin().demote(&id(others[1])).await;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    };
+    let written = try_propose(cluster.get(leader), register(1, "web")).await;
+    assert_eq!(written, Ok(Outcome::Applied), "FOUND: nobody can agree any more: {refused:?}");
+    assert!(matches!(refused, Err(AdminError::BreaksQuorum(_))), "{refused:?}");
     cluster.end().await;
 }

@@ -60,7 +60,9 @@ impl Replica {
             let asked = questions.ask(|| self.read_index(confirmed));
             match tokio::time::timeout_at(deadline, asked).await {
                 Ok(ReadIndexed::From(index)) => {
-                    self.wait_applied(index, deadline).await?;
+                    if !Fault::ReadBeforeApplied.is_planted() {
+                        self.wait_applied(index, deadline).await?;
+                    }
                     return Ok(self.state());
                 }
                 Ok(ReadIndexed::Stopped) => return self.state_of_the_stopped(),
@@ -99,7 +101,8 @@ impl Replica {
     /// question, here or on another server, has been published here by then, so the state has come far enough. The
     /// place is looked up after the lease and may only be later than needed.
     pub(super) async fn read_index_here(&self, confirmed: bool) -> ReadIndexed {
-        if !confirmed && self.answers_at_once(Consistency::Default) {
+        let unasked = Fault::ConfirmationLeftOut.is_planted() && self.is_leader_now();
+        if unasked || (!confirmed && self.answers_at_once(Consistency::Default)) {
             return ReadIndexed::From(*self.0.applied.borrow());
         }
         let policy = if confirmed { ReadPolicy::ReadIndex } else { ReadPolicy::LeaseRead };
@@ -142,6 +145,7 @@ impl Replica {
     fn lease_runs(&self, metrics: &RaftMetrics<TypeConfig>) -> bool {
         let acknowledged = metrics.last_quorum_acked.as_ref();
         acknowledged.is_some_and(|at| at.elapsed() < self.0.config.election_timeout_min)
+            || Fault::LeaseWithoutEnd.is_planted()
     }
 
     /// What a reader gets when this replica has stopped because of its disk. The only voter of a datacenter

@@ -23,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 use tribune_core::lease::{Expired, Leases, Renewal};
 use tribune_core::{Authority, Command, Index, Outcome, SessionChange, SessionId, State, Topic};
+use tribune_raft::faults::Fault;
 use tribune_raft::{Consistency, LeaderService, Replica, Role};
 
 /// Longest time between two looks at the state.
@@ -75,9 +76,9 @@ impl Sessions {
                 },
                 () = duty => {}
             }
-            *self.0.leases.lock() = None;
+            self.0.forget();
         }
-        *self.0.leases.lock() = None;
+        self.0.forget();
     }
 }
 
@@ -87,7 +88,7 @@ impl Shared {
         while !self.change(SessionChange::KeepLeases { term }).await {
             sleep(RETRY_PAUSE).await;
         }
-        *self.leases.lock() = Some(Leases::default());
+        self.leases.lock().get_or_insert_default();
         loop {
             let state = self.replica.state();
             if state.lease_term() > term {
@@ -101,6 +102,13 @@ impl Shared {
                 let again = self.now() + RETRY_PAUSE;
                 self.with_leases(|leases| leases.retry(again));
             }
+        }
+    }
+
+    /// What was measured is worth nothing once this server does not lead: the next leader renews without telling.
+    fn forget(&self) {
+        if !Fault::SessionTimesKept.is_planted() {
+            *self.leases.lock() = None;
         }
     }
 
@@ -182,6 +190,9 @@ impl LeaderService for Sessions {
         }
     }
 }
+
+#[cfg(test)]
+mod fail_over;
 
 #[cfg(test)]
 mod tests {
