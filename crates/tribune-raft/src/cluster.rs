@@ -30,6 +30,9 @@ pub struct ClusterView {
     /// How long ago this server last had word from the leader, zero on the leader itself; `None` when it never
     /// had.
     pub last_contact: Option<Duration>,
+    /// The servers whose states were not what the others' were at the same index when this server last compared them;
+    /// none unless it leads.
+    pub diverged: Vec<ServerInfo>,
     /// Why this replica has stopped, if it has.
     pub stopped: Option<String>,
 }

@@ -42,11 +42,30 @@ pub enum Fault {
     SessionTimesKept,
 }
 
+/// A lapse of one server alone, as a fault of its memory would be: it passes a command over that the others apply.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Lapse {
+    #[cfg(feature = "testing")]
+    comes: std::sync::Arc<std::sync::atomic::AtomicBool>,
+}
+
 #[cfg(feature = "testing")]
 mod planted {
     use std::sync::atomic::{AtomicU8, Ordering};
 
-    use super::Fault;
+    use super::{Fault, Lapse};
+
+    impl Lapse {
+        /// The next command is passed over.
+        pub(crate) fn prepare(&self) {
+            self.comes.store(true, Ordering::SeqCst);
+        }
+
+        /// Whether this command is; no more than one.
+        pub(crate) fn happens(&self) -> bool {
+            self.comes.swap(false, Ordering::SeqCst)
+        }
+    }
 
     static PLANTED: AtomicU8 = AtomicU8::new(0);
 
@@ -119,6 +138,14 @@ mod planted {
 
 #[cfg(feature = "testing")]
 pub use planted::Finder;
+
+#[cfg(not(feature = "testing"))]
+impl Lapse {
+    /// Never.
+    pub(crate) const fn happens(&self) -> bool {
+        false
+    }
+}
 
 #[cfg(not(feature = "testing"))]
 impl Fault {

@@ -4,7 +4,7 @@
 //! unnoticed, and the answers differ from server to server. A hash is computed beside the work, of a clone that
 //! costs nothing; while one is computed the next is left out.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -70,16 +70,6 @@ impl StateHashes {
         self.known.lock().iter().cloned().collect()
     }
 
-    /// The first index at which another server had another state.
-    pub(crate) fn differs(&self, others: &[(u64, String)]) -> Option<u64> {
-        let known = self.known.lock();
-        let other = |index| others.iter().find(|(at, _)| *at == index).map(|(_, hash)| hash);
-        known
-            .iter()
-            .find(|(index, hash)| other(*index).is_some_and(|other| other != hash))
-            .map(|(index, _)| *index)
-    }
-
     /// Waits for the last computation.
     pub(crate) async fn end(&self) {
         let computing = self.computing.lock().take();
@@ -88,6 +78,39 @@ impl StateHashes {
             let _ = computing.await;
         }
     }
+}
+
+/// Servers whose states differ at the same index.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Divergence {
+    pub(crate) index: u64,
+    /// By their places: those that stand against a majority; all that are known at the index when none has one.
+    pub(crate) odd: Vec<usize>,
+    /// Whether a majority of those that are known at the index agree, so that it can be told who is wrong.
+    pub(crate) decided: bool,
+}
+
+/// Compares what servers say of their states. Which server leads does not matter: its own state may be the wrong one.
+/// Of several indexes the one counts at which most is known.
+pub(crate) fn compare(servers: &[Vec<(u64, String)>]) -> Option<Divergence> {
+    let mut indexes: BTreeMap<u64, Vec<(usize, &str)>> = BTreeMap::new();
+    for (place, known) in servers.iter().enumerate() {
+        for (index, hash) in known {
+            indexes.entry(*index).or_default().push((place, hash));
+        }
+    }
+    let voices = |index| indexes.get(&index).map_or(0, Vec::len);
+    let differing = indexes.iter().filter_map(|(index, hashes)| differ(*index, hashes));
+    differing.max_by_key(|divergence| (divergence.decided, voices(divergence.index)))
+}
+
+fn differ(index: u64, hashes: &[(usize, &str)]) -> Option<Divergence> {
+    let count = |hash: &str| hashes.iter().filter(|(_, other)| *other == hash).count();
+    let usual = hashes.iter().map(|(_, hash)| *hash).max_by_key(|hash| count(hash))?;
+    let decided = count(usual) * 2 > hashes.len();
+    let odd: Vec<usize> =
+        hashes.iter().filter(|(_, hash)| !decided || *hash != usual).map(|(place, _)| *place).collect();
+    (!odd.is_empty()).then_some(Divergence { index, odd, decided })
 }
 
 /// The same for equal states.
@@ -100,4 +123,50 @@ pub(crate) fn hash(state: &State) -> String {
         }
     }
     hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Each server as `index:hash index:hash`.
+    fn check(servers: &[&str], expected: Option<(u64, &[usize], bool)>) {
+        let read = |text: &&str| {
+            text.split_whitespace()
+                .map(|one| one.split_once(':').unwrap())
+                .map(|(index, hash)| (index.parse().unwrap(), hash.to_owned()))
+                .collect()
+        };
+        let servers: Vec<Vec<(u64, String)>> = servers.iter().map(read).collect();
+        let expected = expected.map(|(index, odd, decided)| Divergence { index, odd: odd.to_vec(), decided });
+        assert_eq!(compare(&servers), expected, "{servers:?}");
+    }
+
+    #[test]
+    fn equal_states_and_those_that_cannot_be_compared_raise_nothing() {
+        check(&[], None);
+        check(&["4:a 8:b"], None);
+        check(&["4:a 8:b", "8:b", "4:a 12:c", ""], None);
+        check(&["4:a", "8:b", "12:c"], None);
+    }
+
+    #[test]
+    fn who_stands_against_the_majority_is_the_odd_one_even_if_it_leads() {
+        check(&["4:a 8:b", "4:a 8:b", "4:a 8:x"], Some((8, &[2], true)));
+        check(&["4:a 8:x", "4:a 8:b", "4:a 8:b"], Some((8, &[0], true)));
+        check(&["4:a", "4:x", "4:a", "4:y", "4:a"], Some((4, &[1, 3], true)));
+    }
+
+    #[test]
+    fn without_a_majority_all_are_named() {
+        check(&["4:a", "4:x"], Some((4, &[0, 1], false)));
+        check(&["4:a", "4:x", "4:y"], Some((4, &[0, 1, 2], false)));
+        check(&["4:a", "4:a", "4:x", "4:x"], Some((4, &[0, 1, 2, 3], false)));
+    }
+
+    #[test]
+    fn the_index_at_which_most_is_known_tells() {
+        check(&["4:a 8:b 12:c", "4:x 8:y 12:z", "8:b"], Some((8, &[1], true)));
+        check(&["4:a 8:b", "4:x 8:b"], Some((4, &[0, 1], false)));
+    }
 }

@@ -14,9 +14,9 @@ use openraft::alias::SnapshotOf;
 use openraft::storage::{ApplyResponder, RaftStateMachine};
 use openraft::{EntryPayload, OptionalSend};
 use tokio::sync::watch;
-use tribune_core::{Index, State, Topic};
+use tribune_core::{Index, Outcome, State, Topic};
 
-use crate::faults::Fault;
+use crate::faults::{Fault, Lapse};
 use crate::hashes::StateHashes;
 use crate::offload::Offload;
 use crate::published::Published;
@@ -43,6 +43,7 @@ pub(crate) struct Machine {
     offload: Offload,
     /// The state before the last entry; only kept while a fault is planted.
     before: State,
+    lapse: Lapse,
 }
 
 /// Those who are told what the machine has come to.
@@ -52,6 +53,8 @@ pub(crate) struct Told {
     pub(crate) watches: Arc<Watches>,
     pub(crate) applied_term: watch::Sender<u64>,
     pub(crate) applied_index: watch::Sender<u64>,
+    /// Of this server, in tests.
+    pub(crate) lapse: Lapse,
 }
 
 /// A snapshot in memory: a state that costs nothing to hold.
@@ -78,6 +81,7 @@ impl Machine {
             hashes,
             offload,
             before: State::default(),
+            lapse: told.lapse,
         }
     }
 
@@ -91,6 +95,10 @@ impl Machine {
         }
         self.staging.pass(term, index.0);
         let reply = match entry.payload {
+            EntryPayload::Normal(Proposal::Command(_)) if self.lapse.happens() => {
+                self.state.advance(index);
+                Reply::Outcome(Outcome::Applied)
+            }
             EntryPayload::Normal(Proposal::Command(command)) => {
                 let effect = self.state.apply(index, &command);
                 touched.topics.extend(effect.touched);

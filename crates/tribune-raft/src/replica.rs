@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use openraft::alias::WatchReceiverOf;
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::{Instant as _, RaftMetrics, ServerState};
@@ -22,6 +23,7 @@ use crate::admin::Admin;
 use crate::cluster::{ClusterServer, ClusterView, Contact};
 use crate::config::{Config, ServerInfo};
 use crate::error::Error;
+use crate::faults::Lapse;
 use crate::hashes::StateHashes;
 use crate::heard::Heard;
 use crate::identity::Identity;
@@ -74,6 +76,10 @@ pub(crate) struct Inner {
     heard: Heard,
     incoming: Incoming,
     hashes: Arc<StateHashes>,
+    /// The servers whose states differed when this one last compared them as the leader.
+    diverged: ArcSwap<Vec<ServerInfo>>,
+    #[cfg_attr(not(feature = "testing"), expect(dead_code, reason = "there are lapses in tests only"))]
+    lapse: Lapse,
     service: Service,
     duties: Duties,
     /// The last term in which this server has begun to hand leading over: its lease says nothing any more then.
@@ -149,6 +155,7 @@ impl Replica {
             applied: position(metrics.last_applied.map(|id| id.index)),
             snapshot: position(metrics.snapshot.map(|id| id.index)),
             last_contact: self.last_contact(&metrics),
+            diverged: if is_leader { self.0.diverged.load().to_vec() } else { Vec::new() },
             stopped: self.stopped(&metrics),
         }
     }
@@ -194,6 +201,12 @@ impl Replica {
     #[cfg(feature = "testing")]
     pub fn state_hashes(&self) -> Vec<(u64, String)> {
         self.0.hashes.known()
+    }
+
+    /// Lets this server alone pass over the next command.
+    #[cfg(feature = "testing")]
+    pub fn lapse(&self) {
+        self.0.lapse.prepare();
     }
 
     /// Ends without handing anything over.

@@ -12,7 +12,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 
 use super::{Inner, Replica};
 use crate::config::ServerInfo;
-use crate::hashes::FORM;
+use crate::hashes::{self, FORM};
 use crate::transport::Method;
 use crate::types::TypeConfig;
 use crate::wire::{AskHashes, Hashes};
@@ -71,6 +71,24 @@ fn purge_upto(metrics: &RaftMetrics<TypeConfig>, trailing: u64) -> Option<u64> {
     (upto >= purged + trailing.max(1)).then_some(upto)
 }
 
+/// Tells whoever runs the servers, at every comparison until they agree.
+fn alarm(index: u64, decided: bool, odd: &[ServerInfo]) {
+    metrics::counter!("raft.state.diverged").increment(odd.len() as u64);
+    for server in odd {
+        let (name, id) = (&server.name, &server.id);
+        match decided {
+            true => tracing::error!(
+                %name, id, index,
+                "the state of a server differs from that of the majority at the same index: stop that server, move its data directory away and let it join anew"
+            ),
+            false => tracing::error!(
+                %name, id, index,
+                "the states of servers differ at the same index and none has a majority: compare what each answers with ?stale, keep the right one, and let the others join anew with empty data directories"
+            ),
+        }
+    }
+}
+
 impl Replica {
     /// Removes entries that nobody needs any more.
     async fn purge(&self) {
@@ -81,24 +99,25 @@ impl Replica {
         }
     }
 
-    /// Asks the other servers for the hashes of their states, when this one leads, and raises the alarm for each that
-    /// differs.
+    /// Asks the other servers for the hashes of their states, when this one leads, and raises the alarm if any differ.
     async fn compare_states(&self) {
+        let mut servers = vec![self.0.config.server.clone()];
+        let mut hashes = vec![self.0.hashes.known()];
         for server in self.followers() {
             let until = Instant::now() + ANSWER_PATIENCE;
             let answer = self.0.caller.call::<_, Hashes>(&server, Method::Hashes, AskHashes, until).await;
-            let Ok(Hashes { form, hashes }) = answer else { continue };
-            let differs =
-                Some(hashes).filter(|_| form == FORM).and_then(|hashes| self.0.hashes.differs(&hashes));
-            if let Some(index) = differs {
-                metrics::counter!("raft.state.diverged").increment(1);
-                tracing::error!(
-                    server = %server.id,
-                    index,
-                    "the state of a server differs from the leader's at the same index: stop that server, move its data directory away and let it join anew"
-                );
+            if let Some(answer) = answer.ok().filter(|answer| answer.form == FORM) {
+                servers.push(server);
+                hashes.push(answer.hashes);
             }
         }
+        let divergence = hashes::compare(&hashes);
+        let odd = divergence.iter().flat_map(|divergence| &divergence.odd);
+        let odd: Vec<ServerInfo> = odd.map(|place| servers[*place].clone()).collect();
+        if let Some(divergence) = divergence {
+            alarm(divergence.index, divergence.decided, &odd);
+        }
+        self.0.diverged.store(Arc::new(odd));
     }
 
     /// The others, when this server leads.

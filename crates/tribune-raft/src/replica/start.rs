@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use openraft::SnapshotPolicy;
 use openraft::alias::SnapshotOf;
 use openraft::async_runtime::watch::WatchReceiver;
@@ -62,6 +63,7 @@ impl Replica {
         let Parts { log, notes, space, snapshots, offload } = parts;
         let told = Told::default();
         let (published, watches) = (told.published.clone(), told.watches.clone());
+        let lapse = told.lapse.clone();
         let (applied_term, applied) = (told.applied_term.subscribe(), told.applied_index.subscribe());
         let hashes = Arc::new(StateHashes::new(config.hash_interval, offload));
         let snapshots = Arc::new(snapshots);
@@ -108,6 +110,8 @@ impl Replica {
             heard: Heard::new(),
             incoming: Incoming::default(),
             hashes,
+            diverged: ArcSwap::default(),
+            lapse,
             service: Service::default(),
             duties: Duties::default(),
             yielded: AtomicU64::new(0),

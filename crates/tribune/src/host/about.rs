@@ -250,9 +250,11 @@ fn server_section(settings: &Settings, cluster: &ClusterView, datacenters: usize
 
 fn raft_section(cluster: &ClusterView) -> (String, Section) {
     let state = if cluster.is_leader { "Leader" } else { "Follower" };
+    let diverged: Vec<&str> = cluster.diverged.iter().map(|server| server.name.as_str()).collect();
     let entries = [
         ("applied_index", cluster.applied.to_string()),
         ("commit_index", cluster.commit.to_string()),
+        ("diverged_servers", diverged.join(" ")),
         ("last_contact", cluster.last_contact.map_or("never".to_owned(), span)),
         ("last_log_index", cluster.last_log.to_string()),
         ("last_snapshot_index", cluster.snapshot.to_string()),
