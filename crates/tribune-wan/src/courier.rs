@@ -28,7 +28,7 @@ use tribune_net::Endpoint;
 use crate::body::FarBody;
 use crate::failure::Failure;
 use crate::parcel::{Kind, Parcel};
-use crate::peers::{LinkHealth, Peers};
+use crate::peers::{LinkHealth, Peers, Silence};
 use crate::road::{Road, RoadError};
 use crate::roster::Candidate;
 
@@ -171,7 +171,7 @@ impl Courier {
                     return Ok(response);
                 }
                 Err(error) => {
-                    self.failed(&endpoint, &error);
+                    self.failed(&endpoint, &error, silence(&error, sent));
                     match (parcel.kind, error) {
                         (Kind::Write, RoadError::Lost(reason)) => return Err(Undelivered::Unsure(reason)),
                         (Kind::Stand(_), RoadError::Lost(_)) => {
@@ -192,19 +192,27 @@ impl Courier {
         match self.reach.knock(endpoint, until).await {
             Ok(()) => true,
             Err(error) => {
-                self.failed(endpoint, &error);
+                self.failed(endpoint, &error, Silence::Gone);
                 false
             }
         }
     }
 
-    fn failed(&self, endpoint: &Endpoint, error: &RoadError) {
-        if !self.reach.failed(endpoint, error) {
+    fn failed(&self, endpoint: &Endpoint, error: &RoadError, silence: Silence) {
+        if !self.reach.failed(endpoint, error, silence) {
             return;
         }
         let mut nurses = self.nurses.lock();
         while nurses.try_join_next().is_some() {}
         nurses.spawn(nurse(self.reach.clone(), endpoint.clone()));
+    }
+}
+
+/// What it says of a node that something sent at this time brought no answer.
+fn silence(error: &RoadError, sent: Instant) -> Silence {
+    match error {
+        RoadError::NotSent(_) | RoadError::Strange(_) => Silence::Gone,
+        RoadError::Lost(_) => Silence::Lost(sent),
     }
 }
 
@@ -222,7 +230,7 @@ async fn nurse(reach: Arc<Reach>, endpoint: Endpoint) {
                 return;
             }
             Err(error) => {
-                reach.failed(&endpoint, &error);
+                reach.failed(&endpoint, &error, Silence::Gone);
             }
         }
     }
@@ -278,13 +286,13 @@ impl Reach {
     }
 
     /// Notes a failure; whether the node is to be nursed from now on.
-    fn failed(&self, endpoint: &Endpoint, error: &RoadError) -> bool {
+    fn failed(&self, endpoint: &Endpoint, error: &RoadError, silence: Silence) -> bool {
         metrics::counter!("tribune.wan.attempts_failed", "datacenter" => endpoint.datacenter.to_string())
             .increment(1);
         let salt = self.chance();
         let is_first = {
             let mut peers = self.peers.lock();
-            let is_first = peers.failed(endpoint, Instant::now(), salt);
+            let is_first = peers.failed(endpoint, silence, Instant::now(), salt);
             if matches!(error, RoadError::Strange(_)) {
                 peers.estranged(endpoint);
             }
@@ -342,7 +350,7 @@ impl<'a> Race<'a> {
                             courier.reach.answered(&endpoint, Some(begun.elapsed()));
                             return Ok(response);
                         }
-                        Err(error) => courier.failed(&endpoint, &error),
+                        Err(error) => courier.failed(&endpoint, &error, silence(&error, begun)),
                     }
                     if Instant::now() < deadline {
                         send_next(&mut attempts, &mut under_way);
@@ -363,8 +371,8 @@ impl<'a> Race<'a> {
                     }
                 }
                 () = &mut give_up, if !opened => {
-                    let silence = RoadError::Lost("no sign of life".to_owned());
-                    under_way.iter().for_each(|endpoint| courier.failed(endpoint, &silence));
+                    let error = RoadError::Lost("no sign of life".to_owned());
+                    under_way.iter().for_each(|endpoint| courier.failed(endpoint, &error, Silence::Gone));
                     return Err(Undelivered::NotSent);
                 }
             }

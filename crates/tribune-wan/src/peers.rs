@@ -11,9 +11,11 @@
 //!         tries it
 //! ```
 //!
-//! One failure is enough to open: whoever calls it a failure has waited for an answer and knocked in vain. While
-//! all nodes of a datacenter are open, requests to it fail at once; knocks find out when that is over, so that no
-//! request has to.
+//! One failure is enough to open when nothing was reached: whoever calls it that could not connect, or has knocked in
+//! vain. A single lost answer is not: a connection breaks when a node starts again or something in between does, and
+//! the only gateway of a datacenter would refuse everybody for it. Such a node only becomes dearer, is knocked at
+//! before it gets anything that must not be lost, and is open when what is sent after that is lost too. While all nodes
+//! of a datacenter are open, requests to it fail at once; knocks find out when that is over, so that no request has to.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
@@ -56,6 +58,15 @@ pub struct LinkHealth {
     pub last_answer: Option<Instant>,
 }
 
+/// Why a node counts as not having answered.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Silence {
+    /// It could not be reached, or did not open.
+    Gone,
+    /// The answer to what was sent to it then did not come, or not all of it.
+    Lost(Instant),
+}
+
 /// What is remembered of all nodes.
 #[derive(Debug, Default)]
 pub(crate) struct Peers {
@@ -71,6 +82,8 @@ struct Score {
     failures: f64,
     /// Since the last success.
     failures_in_row: u32,
+    /// When an answer was lost first since the last success.
+    lost_at: Option<Instant>,
     updated: Instant,
     last_success: Option<Instant>,
     rests_until: Option<Instant>,
@@ -87,6 +100,7 @@ impl Score {
             round_trip: None,
             failures: 0.0,
             failures_in_row: 0,
+            lost_at: None,
             updated: now,
             last_success: None,
             rests_until: None,
@@ -165,9 +179,10 @@ impl Peers {
         sorted.into_iter().map(|(_, link)| link).collect()
     }
 
-    /// Whether the node has answered within `span`.
+    /// Whether the node has answered within `span`, and has lost nothing since.
     pub(crate) fn is_proven(&self, endpoint: &Endpoint, now: Instant, span: Duration) -> bool {
-        let last = self.scores.get(endpoint).and_then(|score| score.last_success);
+        let score = self.scores.get(endpoint).filter(|score| score.lost_at.is_none());
+        let last = score.and_then(|score| score.last_success);
         last.is_some_and(|last| now.saturating_duration_since(last) <= span)
     }
 
@@ -200,7 +215,7 @@ impl Peers {
         let weight = 1.0 - remaining(now.saturating_duration_since(score.updated)).min(0.75);
         score.decay(now);
         (score.failures_in_row, score.rests_until, score.last_success) = (0, None, Some(now));
-        (score.is_nursed, score.is_strange) = (false, false);
+        (score.is_nursed, score.is_strange, score.lost_at) = (false, false, None);
         if let Some(took) = took.map(|took| took.as_secs_f64()) {
             score.round_trip = Some(score.round_trip.map_or(took, |old| old + (took - old) * weight));
         }
@@ -220,12 +235,23 @@ impl Peers {
             .any(|candidate| self.scores.get(&candidate.endpoint).is_some_and(|score| score.is_strange))
     }
 
-    /// Notes that there was no answer, and has the node rest. Whether the caller is to nurse it, which it then must.
-    pub(crate) fn failed(&mut self, endpoint: &Endpoint, now: Instant, salt: u64) -> bool {
+    /// Notes that there was no answer, and has the node rest unless that may have been an accident. Whether the caller
+    /// is to nurse it, which it then must.
+    pub(crate) fn failed(&mut self, endpoint: &Endpoint, silence: Silence, now: Instant, salt: u64) -> bool {
         let score = self.scores.entry(endpoint.clone()).or_insert_with(|| Score::new(now));
         score.decay(now);
         score.failures += 1.0;
         score.is_strange = false;
+        let is_first = score.lost_at.is_none();
+        if let Silence::Lost(sent) = silence
+            && score.rests_until.is_none()
+        {
+            let before = *score.lost_at.get_or_insert(now);
+            // All that was under way on a connection is lost with it: that is one failure.
+            if is_first || sent < before {
+                return false;
+            }
+        }
         score.failures_in_row = score.failures_in_row.saturating_add(1);
         let rest = REST_MIN.saturating_mul(1 << (score.failures_in_row - 1).min(4)).min(REST_MAX);
         score.rests_until = Some(now + rest.mul_f64(spread(endpoint, salt).min(1.0)));
@@ -307,23 +333,51 @@ mod tests {
     fn a_node_that_failed_is_left_out_until_it_answers() {
         let (mut peers, now) = (Peers::default(), Instant::now());
         let both = [candidate(1, Some(10)), candidate(2, Some(10))];
-        assert!(peers.failed(&both[0].endpoint, now, 1), "somebody has to nurse it");
-        assert!(!peers.failed(&both[0].endpoint, now, 1), "but only one");
+        assert!(peers.failed(&both[0].endpoint, Silence::Gone, now, 1), "somebody has to nurse it");
+        assert!(!peers.failed(&both[0].endpoint, Silence::Gone, now, 1), "but only one");
         assert_eq!(firsts(&mut peers, &both, now + secs(30)), [0, 1000]);
         let links = peers.links(&both, now);
         let seen: Vec<_> = links.iter().map(|link| (link.name.as_str(), link.is_open)).collect();
         assert_eq!(seen, [("2", true), ("1", false)]);
-        peers.failed(&both[1].endpoint, now, 1);
+        peers.failed(&both[1].endpoint, Silence::Gone, now, 1);
         assert_eq!(firsts(&mut peers, &both, now + secs(30)), [0, 0], "then requests fail at once");
         peers.succeeded(&both[0].endpoint, None, now + secs(31));
         assert_eq!(firsts(&mut peers, &both, now + secs(31)), [1000, 0]);
     }
 
     #[test]
+    fn one_lost_answer_makes_a_node_dearer_and_another_one_opens() {
+        let (mut peers, now) = (Peers::default(), Instant::now());
+        let both = [candidate(1, Some(10)), candidate(2, Some(10))];
+        let endpoint = &both[0].endpoint;
+        peers.succeeded(endpoint, None, now);
+        // Three on one connection, which breaks.
+        for after in 1..=3 {
+            let broke = now + secs(after);
+            assert!(!peers.failed(endpoint, Silence::Lost(now), broke, 1), "nobody has to nurse it");
+        }
+        let later = now + secs(4);
+        assert_eq!(peers.choose(&both[..1], later, 1).len(), 1, "the only node is still asked");
+        assert_eq!(firsts(&mut peers, &both, later), [0, 1000], "another one is preferred");
+        assert!(!peers.is_proven(endpoint, later, secs(60)), "what must not be lost is preceded by a knock");
+        assert!(
+            peers.failed(endpoint, Silence::Lost(later), later + secs(1), 1),
+            "sent after the first was lost"
+        );
+        assert!(peers.choose(&both[..1], later + secs(1), 1).is_empty());
+
+        peers.succeeded(endpoint, None, later + secs(2));
+        assert!(peers.is_proven(endpoint, later + secs(2), secs(60)));
+        let (sent, lost) = (later + secs(2), later + secs(3));
+        assert!(!peers.failed(endpoint, Silence::Lost(sent), lost, 1), "an answer in between counts");
+        assert!(peers.failed(endpoint, Silence::Gone, lost, 1), "and one that is gone is gone");
+    }
+
+    #[test]
     fn a_failure_is_forgotten_by_and_by() {
         let (mut peers, now) = (Peers::default(), Instant::now());
         let both = [candidate(1, Some(10)), candidate(2, Some(10))];
-        peers.failed(&both[0].endpoint, now, 1);
+        peers.failed(&both[0].endpoint, Silence::Gone, now, 1);
         peers.succeeded(&both[0].endpoint, None, now);
         assert_eq!(firsts(&mut peers, &both, now)[0], 0);
         let later = firsts(&mut peers, &both, now + 10 * HALF_LIFE);
@@ -336,7 +390,7 @@ mod tests {
         let one = [candidate(1, None)];
         let mut rests = Vec::new();
         for _ in 0..8 {
-            peers.failed(&one[0].endpoint, now, 7);
+            peers.failed(&one[0].endpoint, Silence::Gone, now, 7);
             let next = peers.next_knock(&one[0].endpoint, now, secs(60)).unwrap();
             rests.push(next - now);
             now = next;

@@ -174,6 +174,41 @@ async fn a_write_that_may_have_been_done_is_not_sent_again() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn one_lost_answer_does_not_close_the_only_gateway() {
+    let requests = || [get("/v1/kv/a"), put("/v1/kv/a"), get("/v1/kv/a?index=5&wait=60s")];
+    for lost in requests() {
+        for next in requests() {
+            let world = World::default();
+            world.put_echo("dc2", "a", NOW);
+            let forwarder = world.forwarder("dc1");
+            world.link("dc2", Link::OneWay);
+            let what = format!("{} {}, then {} {}", lost.method(), lost.uri(), next.method(), next.uri());
+            let lost =
+                Request::builder().method(lost.method()).uri(lost.uri()).body(Full::default()).unwrap();
+            assert_eq!(read(forwarder.answer(&dc("dc2"), lost).await).await.0, 500, "{what}");
+            world.link("dc2", Link::Up(ms(1)));
+            let (status, _, body) = read(forwarder.answer(&dc("dc2"), next).await).await;
+            assert_eq!(status, 200, "{what}: {body}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_gateway_that_loses_one_answer_after_the_other_is_closed() {
+    let world = World::default();
+    world.put_echo("dc2", "a", NOW);
+    let forwarder = world.forwarder("dc1");
+    world.link("dc2", Link::OneWay);
+    let sent = async |expected: usize| {
+        assert_eq!(ask(&forwarder, "dc2", "/v1/kv/a").await.0, 500);
+        assert_eq!(world.sent().iter().filter(|sent| sent.uri.starts_with("/v1")).count(), expected);
+    };
+    sent(1).await;
+    sent(2).await;
+    sent(2).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_write_that_was_certainly_not_sent_goes_to_the_next() {
     for _ in 0..8 {
         let world = World::default();
