@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use arc_swap::{ArcSwap, ArcSwapOption};
+use arc_swap::ArcSwap;
 use rustls::crypto::CryptoProvider;
 use rustls::sign::CertifiedKey;
 use rustls::{RootCertStore, SupportedProtocolVersion};
@@ -83,8 +83,6 @@ impl TlsError {
 pub struct Tls(Arc<Shared>);
 
 struct Shared {
-    /// None for certificates that were made in process.
-    files: ArcSwapOption<TlsFiles>,
     domain: String,
     provider: Arc<CryptoProvider>,
     current: ArcSwap<Material>,
@@ -99,6 +97,8 @@ pub(crate) struct Material {
     pub(crate) own: Option<Arc<CertifiedKey>>,
     /// When our own certificate ends.
     expires: Option<SystemTime>,
+    /// The oldest version that is spoken.
+    min_version: TlsVersion,
 }
 
 /// The certificate of a CA and the time in which it may vouch.
@@ -110,10 +110,10 @@ pub(crate) struct Authority {
 
 impl Tls {
     /// Loads the files. The domain is that of the names in certificates (`server.<dc>.<domain>`).
-    pub fn load(files: TlsFiles, domain: &str) -> Result<Self, TlsError> {
+    pub fn load(files: &TlsFiles, domain: &str) -> Result<Self, TlsError> {
         let provider = provider();
-        let material = Material::load(&files, &provider)?;
-        Ok(Self::new(Some(files), domain, provider, material))
+        let material = Material::load(files, &provider)?;
+        Ok(Self::new(domain, provider, material))
     }
 
     /// Certificates made in process: of the CAs, and our own with its key.
@@ -124,12 +124,11 @@ impl Tls {
     ) -> Result<Self, TlsError> {
         let provider = provider();
         let material = Material::of_pem(authorities, own, &provider)?;
-        Ok(Self::new(None, domain, provider, material))
+        Ok(Self::new(domain, provider, material))
     }
 
-    fn new(files: Option<TlsFiles>, domain: &str, provider: Arc<CryptoProvider>, material: Material) -> Self {
+    fn new(domain: &str, provider: Arc<CryptoProvider>, material: Material) -> Self {
         Self(Arc::new(Shared {
-            files: ArcSwapOption::new(files.map(Arc::new)),
             domain: identity::normal_domain(domain),
             provider,
             current: ArcSwap::from_pointee(material),
@@ -137,18 +136,10 @@ impl Tls {
         }))
     }
 
-    /// Reads the files again and uses them from now on; connections that are open end in order and are made anew.
-    /// When anything is wrong with a file, everything stays as it was.
-    pub fn reload(&self) -> Result<(), TlsError> {
-        let Some(files) = self.0.files.load_full() else { return Ok(()) };
-        self.take(Material::load(&files, &self.0.provider)?)
-    }
-
-    /// The same as [`Tls::reload`] with other files, for a configuration that names others than before.
-    pub fn reload_from(&self, files: TlsFiles) -> Result<(), TlsError> {
-        let material = Material::load(&files, &self.0.provider)?;
-        let before = self.0.files.swap(Some(Arc::new(files)));
-        self.take(material).inspect_err(|_| self.0.files.store(before))
+    /// Reads the files, which may be others than before, and uses them from now on; connections that are open end in
+    /// order and are made anew. When anything is wrong with a file, everything stays as it was.
+    pub fn reload(&self, files: &TlsFiles) -> Result<(), TlsError> {
+        self.take(Material::load(files, &self.0.provider)?)
     }
 
     /// The same as [`Tls::reload`] for certificates made in process.
@@ -208,7 +199,7 @@ impl Tls {
     }
 
     pub(crate) fn min_version(&self) -> TlsVersion {
-        self.0.files.load().as_ref().map(|files| files.min_version).unwrap_or_default()
+        self.0.current.load().min_version
     }
 
     pub(crate) fn changes(&self) -> watch::Receiver<u64> {
@@ -218,8 +209,7 @@ impl Tls {
 
 impl fmt::Debug for Tls {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (files, domain) = (self.0.files.load_full(), &self.0.domain);
-        f.debug_struct("Tls").field("files", &files).field("domain", domain).finish_non_exhaustive()
+        f.debug_struct("Tls").field("domain", &self.0.domain).finish_non_exhaustive()
     }
 }
 
@@ -246,7 +236,7 @@ impl Material {
                 return Err(TlsError::new("key_file", key, "needs its certificate: set cert_file too"));
             }
         };
-        Self::of(&bundles, own.as_ref(), provider)
+        Ok(Self { min_version: files.min_version, ..Self::of(&bundles, own.as_ref(), provider)? })
     }
 
     fn of_pem(
@@ -268,8 +258,9 @@ impl Material {
                 authorities.push(Authority::new(bundle, certificate)?);
             }
         }
+        let min_version = TlsVersion::default();
         let Some((certificate, key)) = own else {
-            return Ok(Self { authorities, own: None, expires: None });
+            return Ok(Self { authorities, own: None, expires: None, min_version });
         };
         let chain = certificate.certificates()?;
         let expires = parsed(certificate, &chain[0])?.1;
@@ -285,7 +276,7 @@ impl Material {
                 );
             }
         }
-        Ok(Self { authorities, own: Some(Arc::new(own)), expires: Some(expires) })
+        Ok(Self { authorities, own: Some(Arc::new(own)), expires: Some(expires), min_version })
     }
 
     /// The CAs that may vouch at this time: one whose own certificate has ended may not.

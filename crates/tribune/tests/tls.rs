@@ -44,7 +44,7 @@ impl Folder {
             key_file: path(format!("{name}-key.pem")),
             ..TlsFiles::default()
         };
-        Tls::load(files, "consul").unwrap()
+        Tls::load(&files, "consul").unwrap()
     }
 
     fn mode(&self, file: &str) -> u32 {

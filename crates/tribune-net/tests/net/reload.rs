@@ -113,7 +113,7 @@ async fn files_are_read_again_and_wrong_ones_change_nothing() {
         key_file: path("key.pem"),
         ..TlsFiles::default()
     };
-    let tls = Tls::load(files.clone(), "consul").unwrap();
+    let tls = Tls::load(&files, "consul").unwrap();
     let node = Node::tls(&tls, ClientAuth::Server(None)).await;
     let dialer = Dialer::tls(pki::server(&ca, "dc2"), true);
     let is_now = async |datacenter: &str| {
@@ -123,7 +123,7 @@ async fn files_are_read_again_and_wrong_ones_change_nothing() {
     };
     is_now("dc1").await;
     let refused = |expected: &str| {
-        let error = tls.reload().unwrap_err().to_string();
+        let error = tls.reload(&files).unwrap_err().to_string();
         assert!(error.contains(expected), "{error}");
     };
     let moved = issued(&ca, Holder::Server, "dc2");
@@ -140,13 +140,13 @@ async fn files_are_read_again_and_wrong_ones_change_nothing() {
     is_now("dc1").await;
     put(folder, "ca.pem", &ca.certificate);
     pair(&moved);
-    tls.reload().unwrap();
+    tls.reload(&files).unwrap();
     is_now("dc2").await;
     assert!(tls.expiry().unwrap() > std::time::SystemTime::now());
 
     put(folder, "cert-2.pem", &issued(&ca, Holder::Server, "dc1").certificate);
     let elsewhere = TlsFiles { cert_file: path("cert-2.pem"), ..files.clone() };
-    let error = tls.reload_from(elsewhere).unwrap_err().to_string();
+    let error = tls.reload(&elsewhere).unwrap_err().to_string();
     assert!(
         error.contains("cert-2.pem does not belong") || error.contains("cert-2.pem: does not belong"),
         "{error}"
@@ -155,18 +155,16 @@ async fn files_are_read_again_and_wrong_ones_change_nothing() {
         (TlsFiles { cert_file: None, key_file: None, ..files.clone() }, "cert_file"),
         (TlsFiles { ca_file: None, ..files.clone() }, "ca_file"),
     ] {
-        let error = tls.reload_from(given_up).unwrap_err();
+        let error = tls.reload(&given_up).unwrap_err();
         assert_eq!(error.key, key, "{error}");
     }
-    tls.reload().unwrap();
+    tls.reload(&files).unwrap();
     is_now("dc2").await;
     let again = issued(&ca, Holder::Server, "dc1");
     put(folder, "cert-2.pem", &again.certificate);
     put(folder, "key-2.pem", &again.key);
-    let elsewhere = TlsFiles { cert_file: path("cert-2.pem"), key_file: path("key-2.pem"), ..files };
-    tls.reload_from(elsewhere).unwrap();
-    is_now("dc1").await;
-    tls.reload().unwrap();
+    let elsewhere = TlsFiles { cert_file: path("cert-2.pem"), key_file: path("key-2.pem"), ..files.clone() };
+    tls.reload(&elsewhere).unwrap();
     is_now("dc1").await;
 }
 

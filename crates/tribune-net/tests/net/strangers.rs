@@ -133,7 +133,7 @@ async fn versions_of_tls_are_kept_to() {
         ..TlsFiles::default()
     };
     let newest = TlsFiles { min_version: TlsVersion::V1_3, ..files.clone() };
-    let (both, newest) = (Tls::load(files, "consul").unwrap(), Tls::load(newest, "consul.").unwrap());
+    let (both, newest) = (Tls::load(&files, "consul").unwrap(), Tls::load(&newest, "consul.").unwrap());
     let lenient = Node::tls(&both, ClientAuth::None).await;
     let strict = Node::tls(&newest, ClientAuth::None).await;
     for (node, version, is_taken) in [

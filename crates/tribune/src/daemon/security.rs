@@ -5,7 +5,7 @@ use std::time::SystemTime;
 
 use tracing::warn;
 use tribune_core::Datacenter;
-use tribune_net::{Acceptor, ClientAuth, Dialer, Pace, Tls, TlsError};
+use tribune_net::{Acceptor, ClientAuth, Dialer, Pace, Tls, TlsError, TlsFiles};
 
 use crate::settings::{self, Settings};
 
@@ -31,9 +31,8 @@ pub(crate) struct Security {
 impl Security {
     /// Reads all files.
     pub(crate) fn load(settings: &Settings) -> Result<Self, TlsError> {
-        let load = |files: &Option<_>| {
-            let load = |files| Tls::load(files, &settings.dns.domain);
-            files.clone().map(load).transpose()
+        let load = |files: &Option<TlsFiles>| {
+            files.as_ref().map(|files| Tls::load(files, &settings.dns.domain)).transpose()
         };
         let rpc = load(&settings.tls.files)?;
         Ok(Self {
@@ -106,7 +105,7 @@ impl Security {
     pub(crate) fn reload(&self, settings: &settings::Tls) -> Result<(), TlsError> {
         for (tls, files) in [(&self.rpc, &settings.files), (&self.https, &settings.https_files)] {
             if let (Some(tls), Some(files)) = (tls, files) {
-                tls.reload_from(files.clone())?;
+                tls.reload(files)?;
             }
         }
         Ok(())

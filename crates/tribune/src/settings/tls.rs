@@ -232,7 +232,7 @@ impl Reading<'_> {
             return None;
         }
         let (files, domain) = (named.files(), self.config.domain.as_deref().unwrap_or("consul"));
-        match tribune_net::Tls::load(files.clone(), domain) {
+        match tribune_net::Tls::load(&files, domain) {
             Ok(tls) => {
                 self.doubt(named, &tls, datacenter);
                 Some(files)
