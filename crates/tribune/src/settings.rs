@@ -7,6 +7,7 @@ mod autopilot;
 mod cluster;
 mod identity;
 mod leasing;
+pub(crate) mod naming;
 mod network;
 mod reading;
 mod service;

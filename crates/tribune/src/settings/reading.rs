@@ -7,7 +7,7 @@ use tribune_core::Datacenter;
 
 use super::address::{self, HostAddress};
 use super::identity::Identity;
-use super::{Settings, Telemetry};
+use super::{Settings, Telemetry, naming};
 use crate::config::tree::Place;
 use crate::config::{Config, Refused, Remark, Span};
 use crate::logging::{Form, LogFile, LogLevel, Logging};
@@ -53,13 +53,8 @@ impl<'a> Reading<'a> {
     }
 
     pub(super) fn datacenter(&mut self, key: &str, name: &str) -> Datacenter {
-        let name = name.to_lowercase();
-        let is_plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_' || c == '-';
-        if name.is_empty() || !name.chars().all(is_plain) {
-            self.refuse(key, &format!("must be made of a-z, 0-9, _ and -, not {name:?}"));
-        }
-        Datacenter::new(name).unwrap_or_else(|error| {
-            self.refuse(key, &error.to_string());
+        naming::datacenter(name).unwrap_or_else(|why| {
+            self.refuse(key, &why);
             fallback_datacenter()
         })
     }

@@ -12,7 +12,7 @@ use tribune_core::CheckSpec;
 use tribune_local::{AlertConfig, Definitions, ScriptPolicy};
 
 use super::reading::{Reading, span};
-use super::{Checks, Dns, Http, Soa};
+use super::{Checks, Dns, Http, Soa, naming};
 use crate::config::DnsConfig;
 
 const DNS_PORT: u16 = 53;
@@ -107,14 +107,10 @@ impl Reading<'_> {
     }
 
     fn domain(&mut self, key: &str, text: &str) -> String {
-        let domain = text.trim_end_matches('.').to_ascii_lowercase();
-        let is_label = |label: &str| {
-            (1..=63).contains(&label.len())
-                && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
-        };
-        if !domain.split('.').all(is_label) || domain.len() > 200 {
-            self.refuse(key, &format!("must be a DNS domain such as \"consul.\", not {text:?}"));
-        }
+        let domain = naming::domain(text).unwrap_or_else(|why| {
+            self.refuse(key, &why);
+            text.to_owned()
+        });
         format!("{domain}.")
     }
 

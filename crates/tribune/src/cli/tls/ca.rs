@@ -3,11 +3,12 @@
 use std::path::Path;
 use std::process::ExitCode;
 
-use anyhow::bail;
+use anyhow::{anyhow, bail};
 use tribune_net::authority::{self, CaRequest};
 
-use super::files::{self, Pair};
+use super::files::Pair;
 use crate::cli::output::print;
+use crate::settings::naming;
 
 /// Makes and looks after the CA.
 #[derive(Debug, clap::Subcommand)]
@@ -43,7 +44,7 @@ pub(super) fn create(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     if !arguments.name_constraint && !arguments.additional_name_constraint.is_empty() {
         bail!("-additional-name-constraint only has a meaning with -name-constraint: give both or neither");
     }
-    let domain = files::domain(&arguments.domain)?;
+    let domain = naming::domain(&arguments.domain).map_err(|why| anyhow!("-domain {why}"))?;
     let pair = Pair::ca(&domain);
     for taken in [&pair.certificate, &pair.key] {
         if Path::new(taken).exists() {

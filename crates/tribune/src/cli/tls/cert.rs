@@ -4,11 +4,11 @@ use std::net::IpAddr;
 use std::process::ExitCode;
 
 use anyhow::{anyhow, bail};
-use tribune_core::Datacenter;
 use tribune_net::authority::{self, CertificateRequest, Holder};
 
-use super::files::{self, Pair};
+use super::files::Pair;
 use crate::cli::output::print;
+use crate::settings::naming;
 
 const SERVER_WARNING: &str = "==> WARNING: whoever has this certificate and its key can be a server of the datacenter\n    and read and change everything in it. Copy them to servers only, and guard them like\n    the key of the CA.";
 
@@ -66,8 +66,8 @@ pub(super) fn create(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     if arguments.node.is_some() && holder != Holder::Server {
         bail!("-node requires -server");
     }
-    let domain = files::domain(&arguments.domain)?;
-    let datacenter = datacenter(&arguments.dc)?;
+    let domain = naming::domain(&arguments.domain).map_err(|why| anyhow!("-domain {why}"))?;
+    let datacenter = naming::datacenter(&arguments.dc).map_err(|why| anyhow!("-dc {why}"))?;
     let of_domain = Pair::ca(&domain);
     let ca = Pair {
         certificate: arguments.ca.clone().unwrap_or(of_domain.certificate),
@@ -91,15 +91,4 @@ pub(super) fn create(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     pair.write(&pem)?;
     print(format!("==> Using {} and {}\n{}", ca.certificate, ca.key, pair.saved()))?;
     Ok(ExitCode::SUCCESS)
-}
-
-/// The rule of the `datacenter` key.
-fn datacenter(text: &str) -> anyhow::Result<Datacenter> {
-    let name = text.to_lowercase();
-    let is_plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_' || c == '-';
-    let refused = || anyhow!("-dc must be made of a-z, 0-9, _ and -, not {text:?}");
-    if !name.chars().all(is_plain) {
-        return Err(refused());
-    }
-    Datacenter::new(name).map_err(|_| refused())
 }

@@ -5,7 +5,7 @@ use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use tribune_net::authority::Pem;
 
 /// Only the owner reads keys; everyone may read certificates.
@@ -72,14 +72,4 @@ fn write(path: &str, text: &str, mode: u32) -> anyhow::Result<()> {
         file.sync_all()
     };
     create().with_context(|| format!("Error writing {path}"))
-}
-
-/// A domain that can stand in the names of files and certificates, without outer dots.
-pub(super) fn domain(text: &str) -> anyhow::Result<String> {
-    let domain = text.trim_matches('.').to_lowercase();
-    let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
-    if domain.is_empty() || !domain.chars().all(is_plain) {
-        bail!("-domain must be a DNS domain such as \"consul\", not {text:?}");
-    }
-    Ok(domain)
 }
