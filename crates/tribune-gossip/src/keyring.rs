@@ -96,6 +96,15 @@ fn stretched(bytes: &[u8]) -> ring::digest::Digest {
     digest(&SHA256, &[b"tribune gossip key of 192 bits\n", bytes].concat())
 }
 
+/// The cipher follows from the text.
+impl PartialEq for Key {
+    fn eq(&self, other: &Self) -> bool {
+        self.text == other.text
+    }
+}
+
+impl Eq for Key {}
+
 /// Keys are secret: only a fingerprint is ever printed.
 impl std::fmt::Debug for Key {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -104,7 +113,7 @@ impl std::fmt::Debug for Key {
 }
 
 /// The keys of a pool. The first is the primary.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Keyring {
     keys: Vec<Key>,
 }

@@ -73,9 +73,6 @@ pub enum StartError {
     /// A certificate cannot be used.
     #[error(transparent)]
     Tls(#[from] TlsError),
-    /// The key of the gossip cannot be used.
-    #[error("encrypt: {0}")]
-    GossipKey(tribune_gossip::KeyError),
     /// The pool of members cannot be started.
     #[error(transparent)]
     Gossip(#[from] tribune_gossip::Error),

@@ -27,7 +27,7 @@ use tribune_local::AlertConfig;
 use crate::config::{Config, Refused, Remark};
 use crate::logging::Logging;
 
-pub use cluster::{Cluster, Founding, GossipKey, Joining, Role};
+pub use cluster::{Cluster, Founding, Joining, Role};
 pub use identity::Identity;
 pub use leasing::Leasing;
 pub use tls::Tls;
@@ -343,8 +343,11 @@ mod tests {
     fn gossip_keys_are_checked_and_never_shown() {
         let (settings, _) = resolve("encrypt = \"cg8StVXbQJ0gPvMd9o7yrg==\"", true).unwrap();
         assert!(!format!("{settings:?}").contains("cg8StV"));
-        refuse("encrypt = \"c2hvcnQ=\"", "holds a key of 5 bytes; it must have 16, 24 or 32");
-        refuse("encrypt = \"?\"", "encrypt must hold a key in base64");
+        refuse(
+            "encrypt = \"c2hvcnQ=\"",
+            "encrypt is no key for gossip: key size must be 16, 24 or 32 bytes, not 5",
+        );
+        refuse("encrypt = \"?\"", "encrypt is no key for gossip: the key is not valid base64");
         refuse("reconnect_timeout = \"1h\"", "reconnect_timeout must be at least 8h");
     }
 

@@ -3,9 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
-use tribune_gossip::{Carrier, Config, Keyring, Pool, Running, Timing};
+use tribune_gossip::{Carrier, Config, Pool, Running, Timing};
 
 use super::sockets::Gossip;
 use super::{Sight, StartError};
@@ -26,9 +24,7 @@ pub(super) async fn lan(
     let name = settings.identity.name.as_str();
     let mut config = Config::new(name, id, settings.datacenter.clone(), reach.lan);
     config.tags = membership::tags(settings, id, reach, uses_tls);
-    if let Some(key) = &settings.cluster.gossip_key {
-        config.keyring = Some(Keyring::new(&STANDARD.encode(&key.0)).map_err(StartError::GossipKey)?);
-    }
+    config.keyring = settings.cluster.gossip_key.clone();
     if settings.cluster.keeps_keyring {
         config.keyring_file = file(data_dir, "local.keyring")?;
     }

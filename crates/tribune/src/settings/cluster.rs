@@ -1,10 +1,8 @@
 //! Which part this node plays in its datacenter and in the federation, and whom it joins.
 
-use std::fmt;
 use std::time::Duration;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
+use tribune_gossip::Keyring;
 
 use super::reading::{Reading, span};
 
@@ -12,8 +10,6 @@ use super::reading::{Reading, span};
 const RECONNECT_TIMEOUT_MIN: Duration = Duration::from_secs(8 * 3600);
 const RECONNECT_TIMEOUT_SECONDS: u64 = 72 * 3600;
 const RETRY_INTERVAL_SECONDS: u64 = 30;
-/// Lengths of gossip keys in bytes: AES-128, AES-192, AES-256.
-const KEY_LENGTHS: [usize; 3] = [16, 24, 32];
 
 /// How this node takes part.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,7 +21,7 @@ pub struct Cluster {
     /// Servers of other datacenters that it joins.
     pub wan: Joining,
     /// What encrypts the gossip in the datacenter; `None` leaves it readable.
-    pub gossip_key: Option<GossipKey>,
+    pub gossip_key: Option<Keyring>,
     /// Whether the keys are kept in the data directory.
     pub keeps_keyring: bool,
     /// Whether instances of other datacenters are shown at their `wan` addresses.
@@ -74,16 +70,6 @@ pub struct Joining {
     pub after_leave: bool,
     /// How long members that failed are remembered.
     pub reconnect_timeout: Duration,
-}
-
-/// A key that must not be shown.
-#[derive(Clone, PartialEq, Eq)]
-pub struct GossipKey(pub Vec<u8>);
-
-impl fmt::Debug for GossipKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "GossipKey({} bytes, hidden)", self.0.len())
-    }
 }
 
 impl Cluster {
@@ -194,22 +180,10 @@ impl Reading<'_> {
         timeout
     }
 
-    fn gossip_key(&mut self) -> Option<GossipKey> {
+    fn gossip_key(&mut self) -> Option<Keyring> {
         let text = self.config.encrypt.as_deref().filter(|text| !text.is_empty())?;
-        match STANDARD.decode(text) {
-            Ok(key) if KEY_LENGTHS.contains(&key.len()) => Some(GossipKey(key)),
-            Ok(key) => {
-                let why = format!(
-                    "holds a key of {} bytes; it must have 16, 24 or 32: `tribune keygen` makes one",
-                    key.len()
-                );
-                self.refuse("encrypt", &why);
-                None
-            }
-            Err(_) => {
-                self.refuse("encrypt", "must hold a key in base64: `tribune keygen` makes one");
-                None
-            }
-        }
+        Keyring::new(text)
+            .inspect_err(|error| self.refuse("encrypt", &format!("is no key for gossip: {error}")))
+            .ok()
     }
 }
