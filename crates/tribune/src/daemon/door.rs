@@ -56,26 +56,39 @@ type Answering = BoxFuture<'static, Result<Response<Answered>, Infallible>>;
 
 /// The service that listeners are given. Clones are the same door.
 #[derive(Clone)]
-pub(crate) struct Door(Arc<ArcSwapOption<Inside>>);
+pub(crate) struct Door {
+    inside: Arc<ArcSwapOption<Inside>>,
+    side: Side,
+}
+
+/// Who comes in.
+#[derive(Debug, Clone, Copy)]
+enum Side {
+    /// Clients, about whom the rules are.
+    Front,
+    /// Other nodes; an agent's own endpoints are not for them.
+    Back,
+}
 
 struct Inside {
     rules: Rules,
     within: Within,
 }
 
-/// The same service for other nodes: the rules are about clients, and an agent's own endpoints are for them alone.
-#[derive(Clone)]
-pub(crate) struct BackDoor(pub(crate) Door);
-
 impl Door {
     /// A door that is closed until [`Door::open`].
     pub(crate) fn new() -> Self {
-        Self(Arc::new(ArcSwapOption::empty()))
+        Self { inside: Arc::new(ArcSwapOption::empty()), side: Side::Front }
+    }
+
+    /// The same door for other nodes.
+    pub(crate) fn for_nodes(self) -> Self {
+        Self { side: Side::Back, ..self }
     }
 
     /// Lets requests in, by these rules, from now on.
     pub(crate) fn open(&self, rules: Rules, within: Within) {
-        self.0.store(Some(Arc::new(Inside { rules, within })));
+        self.inside.store(Some(Arc::new(Inside { rules, within })));
     }
 }
 
@@ -119,37 +132,20 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        let Some(inside) = self.0.load_full() else {
+        let Some(inside) = self.inside.load_full() else {
             return Either::Right(refusal(StatusCode::SERVICE_UNAVAILABLE, CLOSED));
         };
-        let client = request.extensions().get::<ClientAddress>().map(|client| client.0);
-        match inside.rules.objection(request.method(), request.uri().path(), client) {
+        let path = request.uri().path();
+        let objection = match self.side {
+            Side::Front => {
+                let client = request.extensions().get::<ClientAddress>().map(|client| client.0);
+                inside.rules.objection(request.method(), path, client)
+            }
+            Side::Back => routed_path(path).starts_with(AGENT_PREFIX).then_some(NOT_FOR_NODES),
+        };
+        match objection {
             Some(text) => Either::Right(refusal(StatusCode::FORBIDDEN, text)),
             None => Either::Left(inside.within.answer(request)),
-        }
-    }
-}
-
-impl<B> Service<Request<B>> for BackDoor
-where
-    B: http_body::Body<Data = Bytes> + Send + 'static,
-    B::Error: fmt::Display,
-{
-    type Response = Response<Answered>;
-    type Error = Infallible;
-    type Future = Either<Answering, Ready<Result<Response<Answered>, Infallible>>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, request: Request<B>) -> Self::Future {
-        if routed_path(request.uri().path()).starts_with(AGENT_PREFIX) {
-            return Either::Right(refusal(StatusCode::FORBIDDEN, NOT_FOR_NODES));
-        }
-        match self.0.0.load_full() {
-            Some(inside) => Either::Left(inside.within.answer(request)),
-            None => Either::Right(refusal(StatusCode::SERVICE_UNAVAILABLE, CLOSED)),
         }
     }
 }

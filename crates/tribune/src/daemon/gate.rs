@@ -16,7 +16,7 @@ use tribune_gossip::{EXCHANGE_BYTES_MAX, Pool};
 use tribune_net::PeerIdentity;
 use tribune_wan::{DcBody, Desk, FarBody, Gateway, RpcService, far_body};
 
-use super::door::{Answered, BackDoor, Door};
+use super::door::{Answered, Door};
 use super::federation::{EXCHANGE_PATH, Federation, PACKET_PATH};
 use super::outbound::Arrivals;
 
@@ -27,7 +27,7 @@ const ARRIVAL_TIME: Duration = Duration::from_secs(10);
 #[derive(Clone)]
 pub(super) struct Gate {
     pool: Pool,
-    gateway: Gateway<BackDoor>,
+    gateway: Gateway<Door>,
     arrivals: Arrivals,
 }
 
@@ -38,7 +38,7 @@ impl Gate {
         let rpc = rpc.with_seeker(federation.seeker.clone());
         Self {
             pool: federation.pool.clone(),
-            gateway: Gateway::new(own, BackDoor(door), rpc, forwarder),
+            gateway: Gateway::new(own, door.for_nodes(), rpc, forwarder),
             arrivals: Arrivals::default(),
         }
     }

@@ -27,7 +27,7 @@ use tribune_net::{PeerIdentity, PeerRole};
 use tribune_raft::{BODY_BYTES_MAX, Method, Replica, ServeError};
 use tribune_wan::{DcBody, RpcService, far_body};
 
-use super::door::{Answered, BackDoor};
+use super::door::{Answered, Door};
 use crate::founding::{Promise, Proposal};
 
 /// Asks for this server's word.
@@ -44,7 +44,8 @@ pub(super) struct Inner {
     pub(super) datacenter: Datacenter,
     pub(super) replica: Replica,
     pub(super) promise: Arc<Promise>,
-    pub(super) door: BackDoor,
+    /// For nodes.
+    pub(super) door: Door,
     /// What nodes ask besides.
     pub(super) asked: RpcService,
     /// Whether callers come over TLS. Without it, everybody who reaches the port counts as a server.

@@ -15,7 +15,7 @@ use tribune_raft::{Replica, ServerInfo};
 use tribune_wan::RpcService;
 
 use super::caller::{Caller, Roads};
-use super::door::{BackDoor, Door};
+use super::door::Door;
 use super::rpc::{self, Rpc};
 use super::security::Security;
 use super::{Sight, StartError, translate};
@@ -79,7 +79,7 @@ impl Server {
             datacenter: settings.datacenter.clone(),
             replica: self.replica.clone(),
             promise: self.promise.clone(),
-            door: BackDoor(door),
+            door: door.for_nodes(),
             asked,
             uses_tls: security.uses_tls(),
         });
