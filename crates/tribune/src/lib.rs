@@ -13,6 +13,7 @@ pub mod cli;
 pub mod config;
 pub mod settings;
 
+mod columns;
 mod daemon;
 mod datadir;
 mod demo;

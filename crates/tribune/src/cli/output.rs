@@ -6,6 +6,8 @@ use std::io::{self, Write};
 use anyhow::anyhow;
 use tribune_client::{Error, Failure};
 
+pub(super) use crate::columns::columns;
+
 /// Writes data to standard output. A reader that has seen enough (`| head`) is no error.
 pub(super) fn print(data: impl AsRef<[u8]>) -> anyhow::Result<()> {
     let mut out = io::stdout().lock();
@@ -13,21 +15,6 @@ pub(super) fn print(data: impl AsRef<[u8]>) -> anyhow::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         written => Ok(written?),
     }
-}
-
-/// Rows as columns: left-aligned, two blanks between, none at the end of a line. The first row is the header.
-pub(super) fn columns(rows: &[Vec<String>]) -> String {
-    let count = rows.iter().map(Vec::len).max().unwrap_or(0);
-    let length = |cell: Option<&String>| cell.map_or(0, |text| text.chars().count());
-    let widths: Vec<usize> =
-        (0..count).map(|column| rows.iter().map(|row| length(row.get(column))).max().unwrap_or(0)).collect();
-    let mut text = String::new();
-    for row in rows {
-        let cells = row.iter().zip(&widths).map(|(cell, &width)| format!("{cell:width$}"));
-        text.push_str(cells.collect::<Vec<_>>().join("  ").trim_end());
-        text.push('\n');
-    }
-    text
 }
 
 /// A row of [`columns`].
@@ -146,12 +133,6 @@ fn why_broken(failure: &Failure) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn columns_are_as_wide_as_their_widest_cell_and_lines_end_clean() {
-        let rows = [row(["Node", "Address", "Meta"]), row(["alpha", "10.0.0.1", ""]), row(["ä", "", "x=y"])];
-        assert_eq!(columns(&rows), "Node   Address   Meta\nalpha  10.0.0.1\nä                x=y\n");
-    }
 
     #[test]
     fn json_keeps_its_order_and_its_spelling() {

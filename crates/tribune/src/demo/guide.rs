@@ -3,8 +3,8 @@
 use std::net::SocketAddr;
 
 use super::plan::{BILLING, ClusterPorts, Node, Plan, WEB};
-use super::screen::columns;
 use super::view::dns_name;
+use crate::columns::columns;
 
 /// How old a cached answer may be that is taken when the other datacenter cannot be reached, in seconds.
 pub(super) const STALE_SECONDS: u32 = 600;
@@ -21,7 +21,8 @@ pub(super) fn old_is_fine() -> (&'static str, String) {
 
 /// Which agent is where.
 pub(super) fn map(plan: &Plan) -> String {
-    let mut rows = vec![["Server", "HTTP", "DNS", "Cluster", "WAN", "Instances"].map(str::to_owned).to_vec()];
+    let mut rows =
+        vec![["  Server", "HTTP", "DNS", "Cluster", "WAN", "Instances"].map(str::to_owned).to_vec()];
     for node in &plan.nodes {
         let ClusterPorts { server, serf_wan, .. } = plan.ports;
         let instances: Vec<String> = node
@@ -30,7 +31,7 @@ pub(super) fn map(plan: &Plan) -> String {
             .map(|instance| format!("{} :{}", instance.id, instance.address.port()))
             .collect();
         rows.push(vec![
-            node.name.clone(),
+            format!("  {}", node.name),
             node.http.to_string(),
             node.dns.to_string(),
             format!("{}:{server}", node.address),
@@ -38,7 +39,7 @@ pub(super) fn map(plan: &Plan) -> String {
             instances.join(", "),
         ]);
     }
-    columns(&rows, 2)
+    columns(&rows)
 }
 
 /// Commands for another terminal; `program` is how this one is called.

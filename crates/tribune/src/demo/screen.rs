@@ -98,24 +98,6 @@ impl Screen {
     }
 }
 
-/// Rows as columns, two blanks between them, each line after `indent` blanks.
-pub(super) fn columns(rows: &[Vec<String>], indent: usize) -> String {
-    let width = |column: usize| {
-        let cells = rows.iter().filter_map(|row| row.get(column));
-        cells.map(|cell| cell.chars().count()).max().unwrap_or(0)
-    };
-    let mut text = String::new();
-    for row in rows {
-        let mut line = " ".repeat(indent);
-        for (column, cell) in row.iter().enumerate() {
-            line.push_str(&format!("{cell:width$}  ", width = width(column)));
-        }
-        text.push_str(line.trim_end());
-        text.push('\n');
-    }
-    text
-}
-
 /// A time as people read it: `0.42 ms`, `85 ms`, `1.3 s`, `2 min 5 s`.
 pub(super) fn duration(time: Duration) -> String {
     let seconds = time.as_secs_f64();
@@ -164,12 +146,6 @@ mod tests {
         for (micros, text) in cases {
             assert_eq!(duration(Duration::from_micros(micros)), text);
         }
-    }
-
-    #[test]
-    fn columns_line_up_and_end_clean() {
-        let rows = [vec!["a".into(), "long".into()], vec!["bcd".into(), String::new()]];
-        assert_eq!(columns(&rows, 2), "  a    long\n  bcd\n");
     }
 
     #[test]
