@@ -249,6 +249,7 @@ impl Daemon {
         // The duties end with the replica; all other tasks end now.
         self.leading.cancel();
         self.node.standing.part.shutdown().await;
+        self.node.ended(leaves);
         while self.tasks.join_next().await.is_some() {}
         for (_, running) in self.pools {
             running.stop().await;

@@ -14,7 +14,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue};
 use serde_json::Value;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tower::Layer as _;
 use tracing::Level;
@@ -66,6 +66,8 @@ pub(crate) struct Node {
     /// One reading of the configuration at a time.
     pub(crate) reloading: Semaphore,
     leaving: CancellationToken,
+    /// Told at the end whether this node has left its datacenter.
+    left: watch::Sender<Option<bool>>,
     /// User events that have arrived.
     inbox: Inbox,
 }
@@ -86,6 +88,7 @@ impl Node {
             controls,
             reloading: Semaphore::new(1),
             leaving: CancellationToken::new(),
+            left: watch::Sender::new(None),
             inbox: Inbox::default(),
         })
     }
@@ -130,6 +133,11 @@ impl Node {
     /// Resolves when somebody asked the node to leave.
     pub(crate) async fn leave_wanted(&self) {
         self.leaving.cancelled().await;
+    }
+
+    /// This node takes no part any more and has saved its data; `left` says whether it told the others first.
+    pub(crate) fn ended(&self, left: bool) {
+        self.left.send_replace(Some(left));
     }
 
     /// Puts the HTTP service into force that the settings ask for.
@@ -271,8 +279,13 @@ impl Host for Node {
     }
 
     async fn leave(&self) -> Result<(), HostError> {
+        let mut left = self.left.subscribe();
         self.leaving.cancel();
-        Ok(())
+        // Whoever asked may take the machine away as soon as this is answered. The node's end has a limit.
+        match left.wait_for(Option::is_some).await.as_deref() {
+            Ok(Some(true)) => Ok(()),
+            _ => Err(HostError::Failed("the agent ended before it had left its datacenter".to_owned())),
+        }
     }
 
     async fn force_leave(&self, node: &str, prune: bool, wan: bool) -> Result<(), HostError> {

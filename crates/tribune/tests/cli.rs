@@ -226,11 +226,16 @@ fn a_watch_shows_a_view_once_or_runs_a_program_at_each_change() {
 
 #[test]
 fn a_node_that_is_away_is_named() {
-    let node = Node::start();
+    let mut node = Node::start();
     let address = node.address.clone();
     node.check("monitor -log-level=foo", 1, "", "Error starting monitor: Unexpected response code: 400");
+    let mut daemon = node.daemon.take().unwrap();
+    let leaving = node.runtime.spawn(async move {
+        daemon.ending().await;
+        daemon.stop(true).await;
+    });
     node.check("leave", 0, "Graceful leave complete\n", "");
-    drop(node);
+    // It has left by then, so nothing is waited for before the next command.
     let said = Said::from(
         Command::new(env!("CARGO_BIN_EXE_tribune"))
             .args(["members", "-http-addr", &address])
@@ -244,6 +249,7 @@ fn a_node_that_is_away_is_named() {
         )),
         "{said:?}"
     );
+    node.runtime.block_on(leaving).unwrap();
 }
 
 #[test]
