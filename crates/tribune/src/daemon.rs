@@ -235,16 +235,10 @@ impl Daemon {
     /// answered get their answer, parked ones their end.
     pub async fn stop(mut self, leaves: bool) {
         self.gave_up.shutdown().await;
-        if leaves && let Part::Server(server, _) = &self.node.standing.part {
-            // Said to the members at the same time: a leader takes in servers that are members and do not leave.
-            tokio::join!(server.leave(), self.node.standing.lan.leave());
+        if leaves {
+            self.leave().await;
         }
         self.serving.cancel();
-        if leaves {
-            for (pool, _) in &self.pools {
-                pool.leave().await;
-            }
-        }
         self.agent.stop().await;
         // The duties end with the replica; all other tasks end now.
         self.leading.cancel();
@@ -256,6 +250,16 @@ impl Daemon {
         }
         drop(self.data_dir);
         info!("all parts of the agent have stopped");
+    }
+
+    /// Tells everybody that this node goes, at the same time: a leader takes in servers that are members and do not
+    /// leave. Whoever does not know yet is still served meanwhile.
+    async fn leave(&self) {
+        let pools = futures::future::join_all(self.pools.iter().map(|(pool, _)| pool.leave()));
+        match &self.node.standing.part {
+            Part::Server(server, _) => drop(tokio::join!(server.leave(), pools)),
+            Part::Client(_) => drop(pools.await),
+        }
     }
 
     fn serve(&mut self, bound: sockets::Bound) -> Result<(), StartError> {
