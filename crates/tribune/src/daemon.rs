@@ -252,13 +252,23 @@ impl Daemon {
         info!("all parts of the agent have stopped");
     }
 
-    /// Tells everybody that this node goes, at the same time: a leader takes in servers that are members and do not
-    /// leave. Whoever does not know yet is still served meanwhile.
+    /// Tells everybody that this node goes: other datacenters first, while it can still answer them. A server that is
+    /// out of the agreement serves no more, for most of what it is asked would only wait.
     async fn leave(&self) {
-        let pools = futures::future::join_all(self.pools.iter().map(|(pool, _)| pool.leave()));
+        let lan = &self.node.standing.lan;
         match &self.node.standing.part {
-            Part::Server(server, _) => drop(tokio::join!(server.leave(), pools)),
-            Part::Client(_) => drop(pools.await),
+            Part::Server(server, federation) => {
+                if let Some(federation) = federation {
+                    federation.pool.leave().await;
+                }
+                let retire = async {
+                    server.leave().await;
+                    self.serving.cancel();
+                };
+                // Said to the members at the same time: a leader takes in servers that are members and do not leave.
+                tokio::join!(retire, lan.leave());
+            }
+            Part::Client(_) => lan.leave().await,
         }
     }
 
