@@ -183,6 +183,7 @@ fn agents_leave_and_come_back() {
     cluster.node(client).put("/v1/agent/service/register", &service).unwrap();
     for (agent, count) in [(client, 3), (follower, 2)] {
         cluster.node(agent).put("/v1/agent/leave", &json!(null)).unwrap();
+        assert_eq!(cluster.voters().unwrap().len(), count, "it was told to have left before it had");
         assert!(cluster.node_mut(agent).wait_end().unwrap().success(), "it left with an error");
         let name = cluster.name(agent);
         eventually(&format!("{name} is gone from the catalog and the voters"), LIMIT, || {
