@@ -1,5 +1,5 @@
-# The only server of a datacenter in production; dc1-server.hcl is one of three. Put it into /etc/tribune.d beside the files that define services;
-# the unit tribune.service reads the whole folder.
+# The only server of a datacenter in production; dc1-server.hcl is one of three. Put it into /etc/tribune.d beside the
+# files that define services; the unit tribune.service reads the whole folder.
 
 server           = true
 bootstrap_expect = 1 # a datacenter that is to survive the loss of a server needs three
