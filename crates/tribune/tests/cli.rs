@@ -230,11 +230,21 @@ fn a_node_that_is_away_is_named() {
     let address = node.address.clone();
     node.check("monitor -log-level=foo", 1, "", "Error starting monitor: Unexpected response code: 400");
     let mut daemon = node.daemon.take().unwrap();
+    let (ask, asked) = tokio::sync::oneshot::channel();
+    let (allow, allowed) = tokio::sync::oneshot::channel();
     let leaving = node.runtime.spawn(async move {
         daemon.ending().await;
+        ask.send(()).unwrap();
+        allowed.await.unwrap();
         daemon.stop(true).await;
     });
-    node.check("leave", 0, "Graceful leave complete\n", "");
+    let mut leave = node.command("leave").stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    node.runtime.block_on(asked).unwrap();
+    assert!(node.run("members").out.contains("alive"));
+    assert!(leave.try_wait().unwrap().is_none(), "it was said to have left before it had");
+    allow.send(()).unwrap();
+    let said = Said::from(leave.wait_with_output().unwrap());
+    assert_eq!((said.code, said.out.as_str()), (0, "Graceful leave complete\n"), "{said:?}");
     // It has left by then, so nothing is waited for before the next command.
     let said = Said::from(
         Command::new(env!("CARGO_BIN_EXE_tribune"))
