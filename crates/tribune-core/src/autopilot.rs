@@ -93,6 +93,8 @@ pub struct Peer {
     pub matched: Index,
     /// How long ago the leader last heard of it; zero for the leader itself, `None` when it never did.
     pub last_contact: Option<Duration>,
+    /// Whether it has lost entries that it had confirmed.
+    pub forgetful: bool,
 }
 
 /// The agreement as its leader sees it.
@@ -144,6 +146,8 @@ pub enum Departure {
     Failed,
     /// No member has its id any more.
     Unknown,
+    /// It came back without its log, and is to be taken in anew.
+    Forgetful,
 }
 
 /// What one look gives.

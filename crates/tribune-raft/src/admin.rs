@@ -90,6 +90,8 @@ pub struct Progress {
     pub last_index: Index,
     /// The term of that entry.
     pub last_term: u64,
+    /// Whether it has lost entries that it had confirmed: it must be put out and taken in anew.
+    pub forgetful: bool,
 }
 
 /// Changes who takes part. Clones are cheap.

@@ -16,6 +16,7 @@ mod replica;
 mod service;
 mod watches;
 
+mod forgetful;
 mod hashes;
 mod heard;
 mod identity;

@@ -23,6 +23,7 @@ use tokio::time::Instant;
 
 use crate::codec::{CodecError, EntryRecord};
 use crate::config::{Config, ServerInfo};
+use crate::forgetful::Forgetful;
 use crate::identity::Identity;
 use crate::machine::SnapshotHandle;
 use crate::offload::Offload;
@@ -36,7 +37,7 @@ use crate::wire::{self, Append, Appended, Ballot, Candidacy, Handover, Piece, Pi
 /// Bytes of one append, unless a single entry is longer.
 const ENTRIES_BYTES_MAX: usize = 2 << 20;
 
-/// That a server refuses our calls is told once in this time.
+/// What happens with a server several times a second is told once in this time.
 const COMPLAINT_INTERVAL: Duration = Duration::from_secs(30);
 
 /// A piece of a snapshot must be taken within this time; the last one may take as long as the whole may.
@@ -47,7 +48,7 @@ const PIECE_PATIENCE: Duration = Duration::from_secs(10);
 pub(crate) struct Caller {
     transport: Arc<dyn Transport>,
     identity: Arc<Identity>,
-    /// When it was last told of each server that it refuses our calls.
+    /// When something was last said of each server.
     complained: Arc<Mutex<BTreeMap<String, Instant>>>,
 }
 
@@ -106,14 +107,21 @@ impl Caller {
 
     /// Calls are repeated several times a second, whatever their callers are told; one line in a while says it.
     fn refused(&self, server: &ServerInfo, method: Method, reason: String) -> CallError {
+        self.complain(&server.id, || {
+            tracing::warn!(server = %server.id, %method, %reason, "a server refuses our calls");
+        });
+        CallError::Refused(reason)
+    }
+
+    /// Says something of a server, once in a while.
+    pub(crate) fn complain(&self, id: &str, say: impl FnOnce()) {
         let now = Instant::now();
         let mut complained = self.complained.lock();
-        let last = complained.get(&server.id);
+        let last = complained.get(id);
         if last.is_none_or(|at| now.saturating_duration_since(*at) >= COMPLAINT_INTERVAL) {
-            complained.insert(server.id.clone(), now);
-            tracing::warn!(server = %server.id, %method, %reason, "a server refuses our calls");
+            complained.insert(id.to_owned(), now);
+            say();
         }
-        CallError::Refused(reason)
     }
 }
 
@@ -126,6 +134,7 @@ pub(crate) struct Lines {
     /// whose disk is slower than that would be sent the same entries again and again.
     pub(crate) append_patience: Duration,
     pub(crate) quorum: Arc<Quorum>,
+    pub(crate) forgetful: Forgetful,
     pub(crate) offload: Offload,
     /// Where this server's snapshots are.
     pub(crate) place: Place,
@@ -133,7 +142,8 @@ pub(crate) struct Lines {
 
 impl Lines {
     fn line(&self, target: u64, node: &ServerNode, append: Method) -> Line {
-        Line { lines: self.clone(), target, node: node.clone(), append }
+        self.forgetful.pardon(target);
+        Line { lines: self.clone(), target, node: node.clone(), append, confirmed: None }
     }
 }
 
@@ -157,6 +167,8 @@ pub(crate) struct Line {
     node: ServerNode,
     /// What an append counts as here.
     append: Method,
+    /// The last entry that the server has confirmed to have.
+    confirmed: Option<u64>,
 }
 
 type RpcResult<T> = Result<T, RPCError<TypeConfig>>;
@@ -222,6 +234,22 @@ impl Line {
         appended
             .await
             .map_err(|error| self.explain(error, self.append, begun.elapsed() >= patience, patience))
+    }
+
+    /// Whether the server has confirmed before that it has this entry. A sign of life names no other.
+    fn had_confirmed(&self, index: Option<u64>) -> bool {
+        index.is_some() && (self.append == Method::Heartbeat || index <= self.confirmed)
+    }
+
+    /// openraft would take the server for one that is on its way for ever.
+    fn forgetful(&self) -> RPCError<TypeConfig> {
+        if self.lines.forgetful.note(self.target) {
+            tracing::error!(
+                server = %self.node.id,
+                "a server has lost entries that it had confirmed; was its data directory emptied? It is put out and taken in anew as soon as the others are enough without it"
+            );
+        }
+        unreachable("it has lost entries that it had confirmed".to_owned())
     }
 
     async fn ask_vote(
@@ -326,12 +354,19 @@ impl RaftNetworkV2<TypeConfig> for Line {
             commit: rpc.leader_commit.as_ref().map(Into::into),
         };
         let (sent, appended) = self.append(question, patience).await?;
+        let previous = rpc.prev_log_id.map(|id| id.index);
         Ok(match appended {
-            Appended::All if sent == rpc.entries.len() => AppendEntriesResponse::Success,
-            Appended::All => AppendEntriesResponse::PartialSuccess(
-                sent.checked_sub(1).and_then(|last| rpc.entries.get(last)).map(|entry| entry.log_id),
-            ),
+            Appended::All => {
+                let last =
+                    sent.checked_sub(1).and_then(|last| rpc.entries.get(last)).map(|entry| entry.log_id);
+                self.confirmed = self.confirmed.max(last.map(|id| id.index)).max(previous);
+                match sent == rpc.entries.len() {
+                    true => AppendEntriesResponse::Success,
+                    false => AppendEntriesResponse::PartialSuccess(last),
+                }
+            }
             Appended::UpTo(last) => AppendEntriesResponse::PartialSuccess(last.map(Into::into)),
+            Appended::Conflict if self.had_confirmed(previous) => return Err(self.forgetful()),
             Appended::Conflict => AppendEntriesResponse::Conflict,
             Appended::HigherVote(vote) => AppendEntriesResponse::HigherVote(vote.into()),
         })

@@ -24,6 +24,7 @@ use crate::cluster::{ClusterServer, ClusterView, Contact};
 use crate::config::{Config, ServerInfo};
 use crate::error::Error;
 use crate::faults::Lapse;
+use crate::forgetful::Forgetful;
 use crate::hashes::StateHashes;
 use crate::heard::Heard;
 use crate::identity::Identity;
@@ -74,6 +75,7 @@ pub(crate) struct Inner {
     confirmed_reads: Questions<ReadIndexed>,
     confirmed_for_others: Questions<ReadIndexed>,
     heard: Heard,
+    pub(crate) forgetful: Forgetful,
     incoming: Incoming,
     hashes: Arc<StateHashes>,
     /// The servers whose states differed when this one last compared them as the leader.

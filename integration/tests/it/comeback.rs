@@ -121,10 +121,24 @@ fn lan(cluster: &TestCluster, server: usize) -> String {
     format!("{}:{}", place.host.address, place.ports.serf_lan)
 }
 
+/// As another server, with an id of its own, in the place of the old one.
 #[test]
 fn a_server_that_lost_its_data_comes_back_under_its_name() {
+    comes_back_without_data(&vec![json!({}); 3]);
+}
+
+/// As the server whose votes and confirmations the others remember, which it is no more.
+#[test]
+fn a_server_that_lost_its_data_comes_back_with_the_id_of_its_configuration() {
+    let id = |number| json!({"node_id": format!("5b9a9c9e-0000-4000-8000-{number:012}")});
+    comes_back_without_data(&[id(1), id(2), id(3)]);
+}
+
+fn comes_back_without_data(extra: &[Value]) {
     let settings = ClusterSettings { configuration: calm(), ..ClusterSettings::default() };
-    let mut cluster = TestCluster::start_with(settings).unwrap();
+    let places = settings.places().unwrap();
+    let mut cluster = TestCluster::launch(settings, places, extra).unwrap();
+    cluster.wait_formed().unwrap();
     cluster.write("kept", "yes").unwrap();
     let lost = cluster.followers().unwrap()[0];
     cluster.kill(lost).unwrap();
@@ -135,7 +149,6 @@ fn a_server_that_lost_its_data_comes_back_under_its_name() {
         Ok(cluster.look(lost, "/v1/kv/kept?stale&raw")?.text() == "yes")
     })
     .unwrap();
-    // As another server, with an id of its own, in the place of the old one.
     eventually("it votes and the one it was is gone", LIMIT * 2, || {
         let own = cluster.look(lost, "/v1/agent/self")?.json()?["Config"]["NodeID"].clone();
         let Ok(leader) = cluster.leader() else { return Ok(false) };

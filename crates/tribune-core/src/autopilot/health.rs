@@ -54,13 +54,13 @@ pub struct ServerHealth {
     pub stable_since: Timestamp,
 }
 
-/// Whether a server lives, answers the leader and keeps up with its log.
+/// Whether a server lives, answers the leader, keeps up with its log and has forgotten nothing.
 pub(super) fn is_healthy(peer: &Peer, sight: Sight<'_>) -> bool {
     let alive = sight.member(&peer.id).is_some_and(|member| member.life == Life::Alive);
     let threshold = sight.config.last_contact_threshold;
     let answers = peer.last_contact.is_some_and(|contact| contact <= threshold);
     let behind = sight.cluster.last_index.0.saturating_sub(peer.matched.0);
-    alive && answers && behind <= sight.config.max_trailing_logs
+    alive && answers && !peer.forgetful && behind <= sight.config.max_trailing_logs
 }
 
 /// Votes that are needed to decide anything among this many voters.

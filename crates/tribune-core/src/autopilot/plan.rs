@@ -65,14 +65,17 @@ impl<'a> Look<'a> {
         self.sight.cluster.peers.iter().filter(move |peer| peer.id != *leader)
     }
 
-    /// Whoever said good-bye goes at once, whatever operators decided about the dead.
+    /// Whoever said good-bye or came back without its log goes at once, whatever operators decided about the dead.
     fn see_off(&self) -> Option<Step> {
-        let gone = self.others().find(|peer| {
-            let left = self.sight.departure(&peer.id) == Some(Departure::Left);
-            left && (!peer.voter
-                || self.votes.decide_also_as(self.votes.without(is_healthy(self.seen, peer))))
-        })?;
-        Some(Step::Remove(gone.id.clone(), Departure::Left))
+        self.others().find_map(|peer| {
+            let why = match self.sight.departure(&peer.id) {
+                Some(Departure::Left) => Departure::Left,
+                _ if peer.forgetful => Departure::Forgetful,
+                _ => return None,
+            };
+            let after = self.votes.without(is_healthy(self.seen, peer));
+            (!peer.voter || self.votes.decide_also_as(after)).then(|| Step::Remove(peer.id.clone(), why))
+        })
     }
 
     /// A member that has no part yet gets the log.

@@ -86,7 +86,14 @@ impl Dc {
 
 fn peer(id: &str, voter: bool) -> Peer {
     let last_contact = Some(Duration::from_millis(20));
-    Peer { id: id.into(), address: "10.9.9.9:8300".into(), voter, matched: Index(1000), last_contact }
+    Peer {
+        id: id.into(),
+        address: "10.9.9.9:8300".into(),
+        voter,
+        matched: Index(1000),
+        last_contact,
+        forgetful: false,
+    }
 }
 
 fn removed(id: &str, why: Departure) -> Option<Step> {
@@ -102,6 +109,25 @@ fn a_new_server_learns_first_and_votes_when_it_has_been_stable() {
     assert_eq!(dc.after(9), None);
     assert_eq!(dc.after(1), Some(Step::Promote("s4".into())));
     assert_eq!(dc.after(2), None);
+}
+
+#[test]
+fn a_server_that_came_back_without_its_log_is_taken_in_anew() {
+    let mut dc = Dc::of(3);
+    dc.config.cleanup_dead_servers = false;
+    dc.after(2);
+    dc.peer("s3").forgetful = true;
+    assert_eq!(dc.after(1), removed("s3", Departure::Forgetful));
+    assert_eq!(dc.after(1), Some(Step::AddLearner("s3".into())));
+    assert_eq!(dc.after(1), Some(Step::Promote("s3".into())), "three are wanted");
+}
+
+#[test]
+fn a_server_without_its_log_stays_while_the_others_are_too_few() {
+    let mut dc = Dc::of(2);
+    dc.after(2);
+    dc.peer("s2").forgetful = true;
+    assert_eq!(dc.after(1), None, "one of two decides nothing");
 }
 
 #[test]

@@ -273,6 +273,7 @@ impl Standing {
                     last_contact: self.contact.get(id).copied().flatten(),
                     last_index: Index(last_index),
                     last_term,
+                    forgetful: replica.0.forgetful.has(*id),
                 })
             })
             .collect();

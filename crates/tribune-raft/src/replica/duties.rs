@@ -79,11 +79,11 @@ fn alarm(index: u64, decided: bool, odd: &[ServerInfo]) {
         match decided {
             true => tracing::error!(
                 %name, id, index,
-                "the state of a server differs from that of the majority at the same index: stop that server, move its data directory away, take out its node_id if one is configured, and let it join anew"
+                "the state of a server differs from that of the majority at the same index: stop that server, move its data directory away and let it join anew"
             ),
             false => tracing::error!(
                 %name, id, index,
-                "the states of servers differ at the same index and none has a majority: compare what each answers with ?stale, keep the right one, and let the others join anew with empty data directories and other node ids"
+                "the states of servers differ at the same index and none has a majority: compare what each answers with ?stale, keep the right one, and let the others join anew with empty data directories"
             ),
         }
     }

@@ -118,10 +118,21 @@ impl Replica {
     }
 
     async fn serve_vote(&self, body: &[u8], only_asking: bool) -> Result<Ballot, ServeError> {
-        let Candidacy { vote, last, transfer } = match only_asking {
-            true => self.open::<Candidacy>(body)?.payload,
-            false => self.open_to_write::<Candidacy>(body).await?.payload,
+        let Envelope { from, payload: Candidacy { vote, last, transfer }, .. } = match only_asking {
+            true => self.open::<Candidacy>(body)?,
+            false => self.open_to_write::<Candidacy>(body).await?,
         };
+        // Who has nothing may have had what the candidate lacks, unless the candidate founds the cluster.
+        if self.is_blank() && last.as_ref().is_some_and(|last| last.index > 0) {
+            self.0.caller.complain(&from, || {
+                tracing::warn!(
+                    candidate = %from,
+                    "this server has no data and gives no vote before a leader has sent it the log"
+                );
+            });
+            let own = self.0.metrics.borrow_watched().vote;
+            return Ok(Ballot { vote: (&own).into(), granted: false, last: None });
+        }
         let mut request = VoteRequest::<TypeConfig>::new(vote.into(), last.map(Into::into));
         request.leadership_transfer = transfer;
         let response = match only_asking {
@@ -134,6 +145,12 @@ impl Replica {
             granted: response.vote_granted,
             last: response.last_log_id.as_ref().map(Into::into),
         })
+    }
+
+    /// Whether this server has neither a log nor a vote that it gave.
+    fn is_blank(&self) -> bool {
+        let metrics = self.0.metrics.borrow_watched();
+        metrics.current_term == 0 && metrics.last_log_index.is_none()
     }
 
     async fn serve_transfer(&self, body: &[u8]) -> Result<Taken, ServeError> {

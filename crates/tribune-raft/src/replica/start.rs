@@ -21,6 +21,7 @@ use super::{Inner, Replica};
 use crate::config::{Config, Storage};
 use crate::directory::{Directory, Opened};
 use crate::error::StartError;
+use crate::forgetful::Forgetful;
 use crate::hashes::StateHashes;
 use crate::heard::Heard;
 use crate::identity::{Identity, Notes};
@@ -72,11 +73,13 @@ impl Replica {
         let identity = Arc::new(Identity::new(&config, notes));
         let caller = Caller::new(&config, identity.clone());
         let quorum = Arc::new(Quorum::new(&config));
+        let forgetful = Forgetful::default();
         let lines = Lines {
             caller: caller.clone(),
             own_id: id,
             append_patience: config.election_timeout_min,
             quorum: quorum.clone(),
+            forgetful: forgetful.clone(),
             offload,
             place: snapshots.place().clone(),
         };
@@ -108,6 +111,7 @@ impl Replica {
             confirmed_reads: Questions::new(),
             confirmed_for_others: Questions::new(),
             heard: Heard::new(),
+            forgetful,
             incoming: Incoming::default(),
             hashes,
             diverged: ArcSwap::default(),

@@ -121,6 +121,7 @@ fn reason(departure: Departure) -> &'static str {
         Departure::Left => "it left",
         Departure::Failed => "it failed and the others are enough",
         Departure::Unknown => "it is no member any more",
+        Departure::Forgetful => "it came back without its log and is taken in anew",
     }
 }
 
@@ -143,6 +144,7 @@ fn peer(progress: &Progress) -> Peer {
         voter: progress.voter,
         matched: progress.last_index,
         last_contact: progress.last_contact,
+        forgetful: progress.forgetful,
     }
 }
 
