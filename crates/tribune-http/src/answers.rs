@@ -45,8 +45,8 @@ pub(crate) struct Slot {
 struct Rendering {
     index: Index,
     answer: OnceCell<Arc<Answer>>,
-    /// The answer before, whose text is kept when it has not changed.
-    before: ArcSwapOption<Answer>,
+    /// The one before, until this one's answer is there: its text is kept when it has not changed.
+    previous: ArcSwapOption<Rendering>,
 }
 
 /// What a question is answered with at one index.
@@ -56,6 +56,8 @@ pub(crate) struct Answer {
     pub(crate) text: Arc<Text>,
     /// The last indexes before at which this was the answer too; index 0 fills what is free.
     earlier: [Index; EARLIER_MAX],
+    /// Renderings of indexes before that were not done when this one was: their answers may be given yet.
+    late: Vec<Arc<Rendering>>,
 }
 
 /// JSON, and the same compressed once somebody wants it so.
@@ -114,7 +116,7 @@ impl Answers {
         }
         let render = async || {
             metrics::counter!("tribune.http.renderings").increment(1);
-            Ok::<_, ApiError>(Arc::new(Answer::new(index, render(state)?, rendering.before.swap(None))))
+            Ok::<_, ApiError>(Arc::new(Answer::new(index, render(state)?, rendering.previous.swap(None))))
         };
         let answer = Arc::clone(rendering.answer.get_or_try_init(render).await?);
         self.weigh(slot).await;
@@ -157,8 +159,10 @@ impl Slot {
             if newest.index > index {
                 return None;
             }
-            let before = newest.answer.get().map(Arc::clone);
-            let next = Arc::new(Rendering::new(index, before.or_else(|| newest.before.load_full())));
+            // One that failed is passed over, or they would pile up. The slot and this look hold it too.
+            let is_of_use = newest.answer.initialized() || Arc::strong_count(&newest) > 2;
+            let last = if is_of_use { Some(Arc::clone(&newest)) } else { newest.previous.load_full() };
+            let next = Arc::new(Rendering::new(index, last));
             let previous = self.newest.compare_and_swap(&newest, Arc::clone(&next));
             if Arc::ptr_eq(&previous, &newest) {
                 return Some(next);
@@ -173,28 +177,62 @@ impl Slot {
 }
 
 impl Rendering {
-    fn new(index: Index, before: Option<Arc<Answer>>) -> Self {
-        Self { index, answer: OnceCell::new(), before: ArcSwapOption::from(before) }
+    fn new(index: Index, previous: Option<Arc<Self>>) -> Self {
+        Self { index, answer: OnceCell::new(), previous: ArcSwapOption::from(previous) }
+    }
+
+    /// The last answer that is there, of this rendering or one before, and the renderings since that are not done.
+    fn last_answer(self: Arc<Self>) -> (Option<Arc<Answer>>, Vec<Arc<Self>>) {
+        let (mut late, mut last) = (Vec::new(), Some(self));
+        while let Some(rendering) = last {
+            if let Some(answer) = rendering.answer.get() {
+                return (Some(Arc::clone(answer)), late);
+            }
+            last = rendering.previous.load_full();
+            late.push(rendering);
+        }
+        (None, late)
+    }
+
+    /// Whether somebody is at work on it, or at least may be.
+    fn is_pending(self: &Arc<Self>) -> bool {
+        self.answer.get().is_none() && Arc::strong_count(self) > 1
     }
 }
 
 impl Answer {
-    fn new(index: Index, plain: Vec<u8>, before: Option<Arc<Self>>) -> Self {
+    fn new(index: Index, plain: Vec<u8>, previous: Option<Arc<Rendering>>) -> Self {
         let digest = digest(&plain);
-        match before.filter(|before| before.text.holds(digest, &plain)) {
-            Some(before) => {
-                let mut earlier = before.earlier;
-                earlier.rotate_right(1);
-                earlier[0] = before.index;
-                Self { index, text: Arc::clone(&before.text), earlier }
+        let (before, mut late) = previous.map(Rendering::last_answer).unwrap_or_default();
+        late.truncate(EARLIER_MAX);
+        let Some(before) = before.filter(|before| before.text.holds(digest, &plain)) else {
+            return Self { index, text: Text::new(plain, digest), earlier: [Index(0); EARLIER_MAX], late };
+        };
+        let mut earlier = before.earlier;
+        let mut remember = |index| {
+            earlier.rotate_right(1);
+            earlier[0] = index;
+        };
+        for rendering in &before.late {
+            if before.is_given_by(rendering) {
+                remember(rendering.index);
+            } else if rendering.is_pending() && late.len() < EARLIER_MAX {
+                late.push(Arc::clone(rendering));
             }
-            None => Self { index, text: Text::new(plain, digest), earlier: [Index(0); EARLIER_MAX] },
         }
+        remember(before.index);
+        Self { index, text: Arc::clone(&before.text), earlier, late }
     }
 
     /// Whether a client that was answered at `index` has this very text, as far as is remembered.
     pub(crate) fn was_given_at(&self, index: Index) -> bool {
-        index > Index(0) && self.earlier.contains(&index)
+        let is_late = |rendering: &Arc<Rendering>| rendering.index == index && self.is_given_by(rendering);
+        index > Index(0) && (self.earlier.contains(&index) || self.late.iter().any(is_late))
+    }
+
+    /// Whether a rendering has this very text.
+    fn is_given_by(&self, rendering: &Rendering) -> bool {
+        rendering.answer.get().is_some_and(|answer| answer.text.same_as(&self.text))
     }
 }
 
@@ -232,6 +270,7 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     use flate2::read::GzDecoder;
+    use futures::FutureExt;
     use http_body_util::BodyExt;
 
     use super::*;
@@ -273,6 +312,27 @@ mod tests {
         assert!(first.text.same_as(&fourth.text) && !Arc::ptr_eq(&first.text, &fourth.text));
     }
 
+    #[tokio::test]
+    async fn a_text_that_comes_late_is_known_to_be_the_same() {
+        let answers = Answers::new(1 << 20);
+        show(&answers, 4, "a").await.unwrap();
+        let slot = answers.slot("question").await;
+        let mut newer = None;
+        // While one renders, another does with a newer state and is done first.
+        let render = |_: &State| {
+            newer = show(&answers, 6, "b").now_or_never().unwrap();
+            Ok(b"b".to_vec())
+        };
+        answers.show(&slot, Index(5), &State::default(), render).await.unwrap();
+        let (newer, _) = newer.unwrap();
+        assert!(newer.was_given_at(Index(5)) && !newer.was_given_at(Index(4)));
+        let (newest, _) = show(&answers, 7, "b").await.unwrap();
+        assert!(newest.was_given_at(Index(5)) && newest.was_given_at(Index(6)));
+        assert!(newest.late.is_empty());
+        let (changed, _) = show(&answers, 8, "c").await.unwrap();
+        assert!(!changed.was_given_at(Index(5)) && !changed.was_given_at(Index(7)));
+    }
+
     #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
     async fn of_many_who_come_at_once_one_renders() {
         let answers = Arc::new(Answers::new(1 << 20));
@@ -297,7 +357,10 @@ mod tests {
         let answers = Answers::new(1 << 20);
         let slot = answers.slot("question").await;
         let refuse = |_: &State| Err(ApiError::bad_request("no"));
-        assert!(answers.show(&slot, Index(3), &State::default(), refuse).await.is_err());
+        for index in 1..=3 {
+            assert!(answers.show(&slot, Index(index), &State::default(), refuse).await.is_err());
+        }
+        assert!(slot.newest.load().previous.load().is_none(), "they do not pile up");
         assert!(!show(&answers, 3, "a").await.unwrap().1);
     }
 
