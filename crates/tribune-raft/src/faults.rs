@@ -6,7 +6,7 @@
 //! | `VoteNotSaved`, `ResentBlindly`, `LeaseKeptInHandover`, `LeaseWithoutEnd`, `RestoredUnchanged`, `StepNotWeighed` | a scene each, `tests/faults.rs` |
 //! | `SessionTimesKept` | a scene of the leader's duties, `tribune/src/leader/sessions/` |
 //!
-//! [`Fault::found_by`] says the same to the tests, which go by it: none is left out.
+//! `Fault::found_by` says the same to the tests, which go by it: none is left out.
 
 /// A mistake one could make.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
