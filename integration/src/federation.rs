@@ -48,7 +48,7 @@ pub struct FederationSettings {
 pub struct Federation {
     clusters: Vec<TestCluster>,
     /// The files of the certificates last as long as the agents that use them.
-    _authority: Authority,
+    authority: Authority,
     /// Links to the servers of each datacenter; none when they are reached directly.
     links: Vec<Vec<Link>>,
     entries: Vec<String>,
@@ -104,7 +104,12 @@ impl Federation {
                 .collect::<Result<Vec<_>>>()?;
             running.push(TestCluster::launch(cluster, places, &extra)?);
         }
-        Ok(Self { _authority: authority, clusters: running, links, entries })
+        Ok(Self { authority, clusters: running, links, entries })
+    }
+
+    /// Who issued all certificates.
+    pub fn authority(&self) -> &Authority {
+        &self.authority
     }
 
     /// All datacenters.

@@ -62,6 +62,12 @@ impl Authority {
         self.issue_for(role, datacenter, [now - DAY, now - HOUR])
     }
 
+    /// A certificate that will do for so long yet.
+    pub fn ends_in(&self, span: Duration, role: &str, datacenter: &str) -> Result<Identity> {
+        let now = SystemTime::now();
+        self.issue_for(role, datacenter, [now - DAY, now + span])
+    }
+
     /// A certificate that would do but for its time, which begins tomorrow.
     pub fn not_yet(&self, role: &str, datacenter: &str) -> Result<Identity> {
         let now = SystemTime::now();

@@ -1,6 +1,7 @@
 //! Datacenters that know each other, over links that can be bad.
 
 mod addresses;
+mod expiry;
 mod faults;
 mod machines;
 mod queries;
