@@ -270,48 +270,26 @@ async fn watch(world: Rc<World>) {
 /// Everything works again: each server takes a write, and all come to the same state.
 async fn check_progress(world: &Rc<World>) {
     let deadline = Instant::now() + RECOVERY;
-    let mut asked = 0;
-    let members = loop {
-        // One that was let go knows no leader any more; the others do.
-        asked = asked % SERVERS + 1;
-        match world.server(asked).unwrap().admin().progress().await {
-            Ok(progress) => {
-                let numbers = progress.iter().map(|one| one.server.id.trim_start_matches("server-").parse());
-                break numbers.collect::<Result<Vec<usize>, _>>().unwrap();
-            }
-            Err(error) => world.note(&format!("server {asked} tells no progress: {error}")),
-        }
-        assert!(Instant::now() < deadline, "BROKEN: no progress after everything was mended");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    };
-    for number in &members {
-        let replica = world.server(*number).unwrap();
-        loop {
-            let write_number = world.oracle.borrow_mut().next_write();
-            let outcome =
-                replica.propose(&Authority::unrestricted(), harness::register(write_number, "web")).await;
-            world.note(&format!("final write {write_number} on {number}: {outcome:?}"));
-            match outcome {
-                Ok(_) => break world.oracle.borrow_mut().acknowledged(write_number),
-                Err(Error::Unknown(_)) => {}
-                Err(_) => world.oracle.borrow_mut().refused(write_number),
-            }
+    for number in members(world, deadline).await {
+        while !takes_write(world, number).await && members(world, deadline).await.contains(&number) {
             assert!(
                 Instant::now() < deadline,
                 "BROKEN: server {number} takes no write after everything was mended"
             );
-            tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
-    for number in &members {
-        let replica = world.server(*number).unwrap();
+    for number in members(world, deadline).await {
+        let replica = world.server(number).unwrap();
         for consistency in [Consistency::Default, Consistency::Consistent] {
-            while !read(world, *number, &replica, consistency).await {
+            while !read(world, number, &replica, consistency).await
+                && members(world, deadline).await.contains(&number)
+            {
                 assert!(Instant::now() < deadline, "BROKEN: server {number} gives no read");
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         }
     }
+    let members = members(world, deadline).await;
     let equal = || {
         let states: Vec<_> = members.iter().map(|number| world.server(*number).unwrap().state()).collect();
         states.windows(2).all(|pair| pair[0] == pair[1])
@@ -320,4 +298,38 @@ async fn check_progress(world: &Rc<World>) {
         assert!(Instant::now() < deadline, "BROKEN: the states do not become equal");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
+}
+
+/// The servers of the agreement. A change that was begun before everything was mended may still be carried out.
+async fn members(world: &Rc<World>, deadline: Instant) -> Vec<usize> {
+    let mut asked = 0;
+    loop {
+        // One that was let go knows no leader any more; the others do.
+        asked = asked % SERVERS + 1;
+        match world.server(asked).unwrap().admin().progress().await {
+            Ok(progress) => {
+                let numbers = progress.iter().map(|one| one.server.id.trim_start_matches("server-").parse());
+                return numbers.collect::<Result<Vec<usize>, _>>().unwrap();
+            }
+            Err(error) => world.note(&format!("server {asked} tells no progress: {error}")),
+        }
+        assert!(Instant::now() < deadline, "BROKEN: no progress after everything was mended");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+async fn takes_write(world: &Rc<World>, number: usize) -> bool {
+    let replica = world.server(number).unwrap();
+    let write_number = world.oracle.borrow_mut().next_write();
+    let outcome = replica.propose(&Authority::unrestricted(), harness::register(write_number, "web")).await;
+    world.note(&format!("final write {write_number} on {number}: {outcome:?}"));
+    match outcome {
+        Ok(_) => world.oracle.borrow_mut().acknowledged(write_number),
+        Err(Error::Unknown(_)) => {}
+        Err(_) => world.oracle.borrow_mut().refused(write_number),
+    }
+    if outcome.is_err() {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    outcome.is_ok()
 }
