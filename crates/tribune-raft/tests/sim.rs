@@ -2,8 +2,8 @@
 //! delayed and lost, servers lose power with what they had not synced, and the membership changes. Each promise has
 //! its own checker; at the end everything is mended and the servers must go on.
 //!
-//! `TRIBUNE_SIM_SEEDS=1000 cargo test --release -p tribune-raft --test sim` runs that many seeds, each in a process of its
-//! own; `TRIBUNE_SIM_SEED=17` runs one and prints what happens. `TRIBUNE_SIM_FIRST` is the first seed.
+//! `TRIBUNE_SIM_SEEDS=1000 cargo test --release -p tribune-raft --test sim` runs that many seeds, each in a process of
+//! its own; `TRIBUNE_SIM_SEED=17` runs one and prints what happens. `TRIBUNE_SIM_FIRST` is the first seed.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod harness;

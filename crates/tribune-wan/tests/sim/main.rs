@@ -4,8 +4,8 @@
 //! datacenters are slow or have no leader. Clients ask and write all the while, and whatever they are told is held
 //! against the truth. At the end everything is mended, and all must know and answer all again.
 //!
-//! `TRIBUNE_SIM_SEEDS=1000 cargo test --release -p tribune-wan --test sim` runs that many seeds; `TRIBUNE_SIM_SEED=17` runs one
-//! and prints what happens. `TRIBUNE_SIM_FIRST` is the first seed.
+//! `TRIBUNE_SIM_SEEDS=1000 cargo test --release -p tribune-wan --test sim` runs that many seeds;
+//! `TRIBUNE_SIM_SEED=17` runs one and prints what happens. `TRIBUNE_SIM_FIRST` is the first seed.
 //!
 //! What the seed fixes: everything that happens, and when. Time is tokio's paused clock, which goes on when nobody has
 //! anything to do; chance in the pools, in the couriers, in the network and in what goes wrong is drawn from the seed;
