@@ -136,7 +136,7 @@ impl Network {
             let Some(line) = wires.lines.get(&ends).cloned() else { continue };
             line.server.end();
             if is_silent && ends.1 == at {
-                *line.silent_since.lock() = Some(Instant::now());
+                line.silent_since.lock().get_or_insert_with(Instant::now);
             } else {
                 line.asker.end();
                 wires.lines.remove(&ends);
