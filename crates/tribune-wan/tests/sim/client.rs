@@ -143,8 +143,12 @@ impl Client {
             () = gateway.fate.over() => return None,
             answered = answered => answered,
         };
-        let alone = [target, self.home].map(|at| self.world.network.alone_since(&self.site(at).name));
-        let alone = target != self.home && alone.into_iter().flatten().any(|since| since <= sent);
+        let [there, here] = [target, self.home].map(|at| self.world.network.alone_since(&self.site(at).name));
+        // Who is cut off in the middle waits for what was on its way around.
+        let cut_off_meanwhile = here.is_some_and(|since| since > sent);
+        let alone = target != self.home
+            && !cut_off_meanwhile
+            && [there, here].into_iter().flatten().any(|since| since <= sent);
         let knew = knew && known();
         let body = match body {
             Ok(body) => String::from_utf8(body.to_bytes().to_vec()).unwrap(),
@@ -253,6 +257,7 @@ impl Client {
         };
         self.in_time("write", &said, WRITE_MAX);
         let verdict = match said.status {
+            200 if said.body.starts_with(BROKE_OFF) => Verdict::Unknown,
             200 => Verdict::Done,
             _ if said.body.contains(UNSURE) => Verdict::Unknown,
             _ => Verdict::NotDone,
