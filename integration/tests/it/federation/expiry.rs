@@ -9,7 +9,7 @@ use super::{answered, assert_undisturbed, mark, wait_healed};
 use crate::LIMIT;
 
 /// How long the certificate lasts: long enough to be loaded and used.
-const LIFE: Duration = Duration::from_secs(12);
+const LIFE: Duration = Duration::from_secs(25);
 
 /// Has the server of the second datacenter show another certificate from now on.
 fn show(federation: &mut Federation, identity: &Identity) {
