@@ -177,7 +177,7 @@ pub struct Config {
     pub disable_coordinates: Option<bool>,
     /// How voters are chosen when the datacenter begins; later the API changes it.
     pub autopilot: Autopilot,
-    /// DNS answers with `wan` addresses for instances of other datacenters; HTTP never does. Default no.
+    /// DNS and HTTP answer with `wan` addresses for nodes and instances of other datacenters. Default no.
     pub translate_wan_addrs: Option<bool>,
     /// Address for traffic between nodes. Default `0.0.0.0`, with `-dev` `127.0.0.1`.
     pub bind_addr: Option<String>,
