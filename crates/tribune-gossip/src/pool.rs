@@ -1,6 +1,6 @@
 //! The handle to a pool, how one is started, and who owns what runs.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -25,7 +25,7 @@ use crate::error::Error;
 use crate::event::{EventError, UserEvent};
 use crate::keyring::{Keyring, fingerprint};
 use crate::lan::{Doors, LanCarrier};
-use crate::member::{Facts, Member, check_tags, check_texts};
+use crate::member::{Facts, Member, Status, check_tags, check_texts};
 use crate::quiet::Quiet;
 use crate::rotation::Challenges;
 use crate::seal::{Label, Refusal, Seal};
@@ -224,6 +224,20 @@ impl Pool {
     /// All members known, this node included, sorted by name.
     pub fn members(&self) -> Arc<[Member]> {
         Arc::clone(&self.shared.members.load())
+    }
+
+    /// The members in a datacenter that may answer: a failed one may only be out of reach of gossip.
+    pub fn members_in(&self, datacenter: &Datacenter) -> Vec<Member> {
+        let may_answer = |member: &&Member| matches!(member.status, Status::Alive | Status::Failed);
+        let there = |member: &&Member| member.datacenter == *datacenter;
+        self.members().iter().filter(there).filter(may_answer).cloned().collect()
+    }
+
+    /// The datacenters of all members that have not left, in their order.
+    pub fn datacenters(&self) -> BTreeSet<Datacenter> {
+        let members = self.members();
+        let stay = members.iter().filter(|member| member.status != Status::Left);
+        stay.map(|member| member.datacenter.clone()).collect()
     }
 
     /// Changes whenever the members or the brake do.

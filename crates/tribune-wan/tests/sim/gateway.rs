@@ -1,6 +1,5 @@
 //! One gateway: the pool of all servers, the forwarder and everything around it, put together as `tribune` does.
 
-use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -213,22 +212,16 @@ struct WanRoster {
 
 impl Roster for WanRoster {
     fn gateways(&self, datacenter: &Datacenter) -> Vec<Candidate> {
-        let members = self.pool.members();
-        let there = members.iter().filter(|member| {
-            member.datacenter == *datacenter && matches!(member.status, Status::Alive | Status::Failed)
-        });
-        let candidate = |member: &tribune_gossip::Member| Candidate {
-            name: member.name.clone(),
-            endpoint: Endpoint { address: member.address, datacenter: member.datacenter.clone() },
+        let candidate = |member: tribune_gossip::Member| Candidate {
+            name: member.name,
+            endpoint: Endpoint { address: member.address, datacenter: member.datacenter },
             round_trip: member.round_trip,
         };
-        there.map(candidate).collect()
+        self.pool.members_in(datacenter).into_iter().map(candidate).collect()
     }
 
     fn datacenters(&self) -> Vec<Datacenter> {
-        let members = self.pool.members();
-        let known = members.iter().filter(|member| member.status != Status::Left);
-        let mut all: BTreeSet<Datacenter> = known.map(|member| member.datacenter.clone()).collect();
+        let mut all = self.pool.datacenters();
         all.insert(self.own.clone());
         all.into_iter().collect()
     }

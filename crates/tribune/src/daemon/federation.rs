@@ -1,7 +1,6 @@
 //! A server as a gateway of its datacenter: the pool of all servers and the port on which other datacenters call,
 //! everything over mutual TLS.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,7 +13,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tribune_core::Datacenter;
-use tribune_gossip::{Address, Carrier, CarrierError, EXCHANGE_BYTES_MAX, Pool, Running, Status};
+use tribune_gossip::{Address, Carrier, CarrierError, EXCHANGE_BYTES_MAX, Pool, Running};
 use tribune_net::{Acceptor, Dialer, Endpoint, Limits, Tls};
 use tribune_wan::{
     Candidate, Desk, Forwarder, Road as _, RoadError, Roster, Seeker, Slices, SlicesConfig, Summaries,
@@ -223,22 +222,16 @@ struct WanRoster {
 
 impl Roster for WanRoster {
     fn gateways(&self, datacenter: &Datacenter) -> Vec<Candidate> {
-        let members = self.pool.members();
-        let there = members.iter().filter(|member| {
-            member.datacenter == *datacenter && matches!(member.status, Status::Alive | Status::Failed)
-        });
-        let candidate = |member: &tribune_gossip::Member| Candidate {
-            name: member.name.clone(),
-            endpoint: Endpoint { address: member.address, datacenter: member.datacenter.clone() },
+        let candidate = |member: tribune_gossip::Member| Candidate {
+            name: member.name,
+            endpoint: Endpoint { address: member.address, datacenter: member.datacenter },
             round_trip: member.round_trip,
         };
-        there.map(candidate).collect()
+        self.pool.members_in(datacenter).into_iter().map(candidate).collect()
     }
 
     fn datacenters(&self) -> Vec<Datacenter> {
-        let members = self.pool.members();
-        let known = members.iter().filter(|member| member.status != Status::Left);
-        let mut all: BTreeSet<Datacenter> = known.map(|member| member.datacenter.clone()).collect();
+        let mut all = self.pool.datacenters();
         all.insert(self.own.clone());
         all.into_iter().collect()
     }
